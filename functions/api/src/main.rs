@@ -1,0 +1,3 @@
+//! The `api` function.
+
+fn main() {}

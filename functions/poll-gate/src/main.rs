@@ -1,0 +1,3 @@
+//! The `poll-gate` function.
+
+fn main() {}

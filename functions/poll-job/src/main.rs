@@ -1,0 +1,3 @@
+//! The `poll-job` function.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `resolve-decision` function.
+
+fn main() {}

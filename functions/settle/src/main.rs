@@ -1,0 +1,3 @@
+//! The `settle` function.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `tick` function.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The local cloud: stands the template up in one process on loopback.

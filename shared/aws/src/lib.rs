@@ -1,0 +1,1 @@
+//! AWS clients: configuration, the unit meter and the fault layer.

@@ -1,0 +1,1 @@
+//! The wire types at Towpath's edges.

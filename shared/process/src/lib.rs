@@ -1,0 +1,1 @@
+//! The process substrate: a job is a local process group under a small supervisor.

@@ -1,0 +1,1 @@
+//! What makes an answer of a contract: the agent runtime interface.

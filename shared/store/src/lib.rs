@@ -1,0 +1,1 @@
+//! The DynamoDB adapter: keys, transactions, queries.
