@@ -15,7 +15,10 @@ pub struct InvalidId {
 
 impl InvalidId {
     fn new(text: &str, expected: &'static str) -> Self {
-        Self { text: text.chars().take(80).collect(), expected }
+        Self {
+            text: text.chars().take(80).collect(),
+            expected,
+        }
     }
 }
 
@@ -90,12 +93,17 @@ id!(
 );
 
 fn is_ulid(text: &str) -> bool {
-    text.len() == 26 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+    text.len() == 26
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
 }
 
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
 /// The position of a step in its pipeline's enabled steps, from 0.
@@ -132,7 +140,9 @@ impl Role {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Role::Main, Role::Helper, Role::Probe].into_iter().find(|role| role.as_str() == text)
+        [Role::Main, Role::Helper, Role::Probe]
+            .into_iter()
+            .find(|role| role.as_str() == text)
     }
 }
 
@@ -153,7 +163,11 @@ impl RunId {
 impl JobId {
     /// The one id of this dispatch.
     pub fn derive(run: &RunId, step: StepIndex, attempt: u32, role: Role) -> Self {
-        Self(format!("job_{}-{step}-{attempt}-{}", run.ulid(), role.as_str()))
+        Self(format!(
+            "job_{}-{step}-{attempt}-{}",
+            run.ulid(),
+            role.as_str()
+        ))
     }
 
     /// The run the job belongs to.
@@ -164,15 +178,24 @@ impl JobId {
 
     /// The step, attempt and role the job was derived from.
     pub fn origin(&self) -> (StepIndex, u32, Role) {
-        Self::split(&self.0).map_or((StepIndex(0), 0, Role::Main), |(_, step, attempt, role)| (step, attempt, role))
+        Self::split(&self.0).map_or((StepIndex(0), 0, Role::Main), |(_, step, attempt, role)| {
+            (step, attempt, role)
+        })
     }
 
     fn split(text: &str) -> Option<(&str, StepIndex, u32, Role)> {
         let mut parts = text.strip_prefix("job_")?.split('-');
-        let (ulid, step, attempt, role) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (ulid, step, attempt, role) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let canonical = |number: &str| number == "0" || !number.starts_with(['0', '+']);
-        (parts.next().is_none() && is_ulid(ulid) && canonical(step) && canonical(attempt)).then_some(())?;
-        Some((ulid, StepIndex(step.parse().ok()?), attempt.parse().ok()?, Role::parse(role)?))
+        (parts.next().is_none() && is_ulid(ulid) && canonical(step) && canonical(attempt))
+            .then_some(())?;
+        Some((
+            ulid,
+            StepIndex(step.parse().ok()?),
+            attempt.parse().ok()?,
+            Role::parse(role)?,
+        ))
     }
 }
 
@@ -194,11 +217,25 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_id() {
-        for text in ["", "run_", "run_../../etc/passwd", "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-3-2-boss"] {
-            assert!(text.parse::<RunId>().is_err() && text.parse::<JobId>().is_err(), "{text}");
+        for text in [
+            "",
+            "run_",
+            "run_../../etc/passwd",
+            "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-3-2-boss",
+        ] {
+            assert!(
+                text.parse::<RunId>().is_err() && text.parse::<JobId>().is_err(),
+                "{text}"
+            );
         }
-        for text in ["job_01ARZ3NDEKTSV4RRFFQ69G5FAV-03-2-main", "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-3-+2-main"] {
-            assert!(text.parse::<JobId>().is_err(), "two texts for one job: {text}");
+        for text in [
+            "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-03-2-main",
+            "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-3-+2-main",
+        ] {
+            assert!(
+                text.parse::<JobId>().is_err(),
+                "two texts for one job: {text}"
+            );
         }
         assert!("Über".parse::<AgentKind>().is_err());
     }

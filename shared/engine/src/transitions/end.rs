@@ -1,0 +1,59 @@
+//! The one funnel for failures, and the stop.
+
+use super::Run;
+use crate::{Audit, Ended, Failure, FailureKind, Outcome, Say, Status, Timestamp};
+
+/// Fails the run. The first failure wins: a terminal run stays what it is. Nothing else marks a run failed.
+pub fn fail(
+    run: &mut Run,
+    kind: FailureKind,
+    message: &str,
+    detail: Option<&str>,
+    now: Timestamp,
+) -> Outcome {
+    if run.head.status.is_terminal() {
+        return Outcome::Noop;
+    }
+    run.changes.reap.extend(run.step.live_job().cloned());
+    run.head.status = Status::Failed;
+    run.head.failure = Some(Failure::new(kind, message, detail, now));
+    run.head.finished_at = Some(now);
+    run.changes.block.ended = Some(Ended::Failed);
+    Outcome::Noop
+}
+
+/// Takes an outcome that reports a failure to [`fail`]; hands any other on.
+pub fn fail_outcome(run: &mut Run, outcome: Outcome, now: Timestamp) -> Outcome {
+    match outcome {
+        Outcome::JobFailed {
+            kind,
+            error,
+            detail,
+        } => fail(run, kind, &error, detail.as_deref(), now),
+        Outcome::JobEvicted { error, detail } => {
+            fail(run, FailureKind::Evicted, &error, detail.as_deref(), now)
+        }
+        other => other,
+    }
+}
+
+/// Stops the run, whatever it is at. Of a terminal run nothing changes.
+pub fn stop(run: &mut Run, actor: &str, reason: Option<&str>, now: Timestamp) -> Outcome {
+    if run.head.status.is_terminal() {
+        return Outcome::Noop;
+    }
+    run.changes.audit = Some(Audit {
+        at: now,
+        actor: actor.to_owned(),
+        action: Say::Stop,
+        subject: run.head.id.to_string(),
+        reason: reason.map(str::to_owned),
+    });
+    fail(
+        run,
+        FailureKind::Cancelled,
+        reason.unwrap_or("stopped on request"),
+        None,
+        now,
+    )
+}

@@ -1,0 +1,119 @@
+//! Record: what an agent answered becomes the step's result. The same for inline agents, jobs and passed gates.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Illegal, Run};
+use crate::{
+    Activity, Approval, ApprovalStatus, Decision, Ended, Outcome, Output, OutputRef, PullRequest,
+    Question, Status, Timestamp,
+};
+
+/// What an agent answers. Everything but the output is optional, and nothing of it is trusted further than it is used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AgentAnswer {
+    /// What it made, as text.
+    pub output: String,
+    /// What it must ask a human before it can go on. The output is then dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Question>,
+    /// The pull request it opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<PullRequest>,
+    /// How sure it is, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// The model that did the work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// Records the answer of the present step's agent.
+///
+/// # Errors
+/// If no agent is at work on the step.
+pub fn record(run: &mut Run, answer: AgentAnswer, now: Timestamp) -> Result<Outcome, Illegal> {
+    if run.head.status != Status::Running
+        || matches!(run.step.activity, Activity::Pending | Activity::Done)
+    {
+        return Err(run.illegal("only a step at work has a result to record"));
+    }
+    run.step.model = answer.model.or(run.step.model.take());
+    if let Some(question) = answer.decision {
+        return Ok(ask(run, question, now));
+    }
+    let output = OutputRef {
+        attempt: run.step.attempt,
+        bytes: answer.output.len() as u64,
+    };
+    run.changes.outputs.push(Output {
+        step: run.head.current,
+        attempt: output.attempt,
+        text: answer.output,
+    });
+    run.step.output = Some(output.clone());
+    run.step.revision = None;
+    run.changes.block.pull_request = answer.pull_request;
+    run.changes.block.confidence = answer
+        .confidence
+        .map(|confidence| confidence.clamp(0.0, 1.0));
+    if run.spec()?.requires_approval && !run.plan.is_final(run.head.current) {
+        return Ok(propose(run, output, now));
+    }
+    finish(run, now)
+}
+
+/// Parks the run on its agent's question.
+fn ask(run: &mut Run, question: Question, now: Timestamp) -> Outcome {
+    let Question {
+        question,
+        options,
+        free_text,
+    } = question;
+    let id = format!("dec-{}-{}", run.head.current, run.step.attempt);
+    // An agent that offers nothing to choose from can only be answered in words.
+    let free_text = free_text || options.is_empty();
+    run.step.decisions.push(Decision {
+        id: id.clone(),
+        question,
+        options,
+        free_text,
+        chosen: None,
+    });
+    run.step.activity = Activity::Deciding { decision: id };
+    run.step.pause_clock(now);
+    run.head.status = Status::Blocked;
+    run.head.deaths = 0;
+    run.outcome()
+}
+
+/// Parks the run on a human's approval of the result.
+fn propose(run: &mut Run, proposal: OutputRef, now: Timestamp) -> Outcome {
+    let id = format!("apr-{}-{}", run.head.current, run.step.attempt);
+    run.step.approval = Some(Approval {
+        id: id.clone(),
+        status: ApprovalStatus::Pending,
+        proposal,
+        feedback: None,
+        comments: Vec::new(),
+    });
+    run.step.activity = Activity::Approving { approval: id };
+    run.step.pause_clock(now);
+    run.head.status = Status::Blocked;
+    run.head.deaths = 0;
+    run.outcome()
+}
+
+/// Ends the step, and with the last one the run.
+pub(super) fn finish(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> {
+    run.step.finish(now);
+    if !run.plan.is_final(run.head.current) {
+        run.head.status = Status::Running;
+        run.move_on()?;
+        return Ok(Outcome::Continue);
+    }
+    run.head.status = Status::Done;
+    run.head.finished_at = Some(now);
+    run.changes.block.ended = Some(Ended::Done);
+    Ok(Outcome::Done)
+}
