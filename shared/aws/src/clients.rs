@@ -1,0 +1,179 @@
+//! Making the clients: the same timeouts, retries and connection pool for every function.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{
+    self, BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient,
+    StalledStreamProtectionConfig,
+};
+use aws_sdk_dynamodb::error::DisplayErrorContext;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+use crate::faults::{Injected, Layer};
+use crate::meter::Meter;
+use crate::settings::{Error, Settings};
+
+/// How long a call may take until it is connected.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long one attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long a call may take with all its attempts.
+const OPERATION: Duration = Duration::from_secs(15);
+/// How often a call is attempted.
+const ATTEMPTS: u32 = 5;
+/// Where the wait before a retry of a throttled call begins; it doubles, and a random part of it is waited.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// Where it ends.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// The clients of one function. Cheap to clone; all clones share connections, meter and faults.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// DynamoDB, metered.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Step Functions.
+    pub sfn: aws_sdk_sfn::Client,
+    /// What the DynamoDB client has used.
+    pub meter: Meter,
+    /// What was injected into both. Stays empty unless faults were asked for.
+    pub injected: Injected,
+}
+
+/// The two configurations have different types and the same members.
+macro_rules! configured {
+    ($builder:expr, $settings:expr, $shared:expr, $endpoint:expr) => {{
+        let mut builder = $builder
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new($settings.region.clone()))
+            .credentials_provider($shared.credentials.clone())
+            .http_client($shared.http.clone())
+            .timeout_config($shared.timeouts.clone())
+            .retry_config($shared.retries.clone())
+            // An attempt's timeout covers the little bodies that both services answer with.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        builder.set_endpoint_url($endpoint.clone());
+        builder.set_retry_partition($shared.partition.clone());
+        builder
+    }};
+}
+
+struct Shared {
+    credentials: SharedCredentialsProvider,
+    http: SharedHttpClient,
+    timeouts: TimeoutConfig,
+    retries: RetryConfig,
+    partition: Option<RetryPartition>,
+}
+
+impl Clients {
+    /// Makes the clients. Nothing is called: see [`Clients::warm`].
+    ///
+    /// Where both endpoints are `http://`, TLS is left out and no certificates are loaded.
+    ///
+    /// # Errors
+    /// If faults are asked for and a call could reach AWS itself.
+    pub fn connect(settings: &Settings) -> Result<Self, Error> {
+        settings.check()?;
+        let injected = Injected::default();
+        let retries = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS)
+            .with_initial_backoff(BACKOFF);
+        let mut shared = Shared {
+            credentials: SharedCredentialsProvider::new(credentials(settings)),
+            http: http(settings),
+            timeouts: TimeoutConfig::builder()
+                .connect_timeout(CONNECT)
+                .operation_attempt_timeout(ATTEMPT)
+                .operation_timeout(OPERATION)
+                .build(),
+            retries: retries.clone().with_max_backoff(MAX_BACKOFF),
+            partition: None,
+        };
+        if let Some(faults) = &settings.faults {
+            tracing::warn!(?faults, "faults are injected into AWS calls");
+            shared.http =
+                SharedHttpClient::new(Layer::new(faults.clone(), shared.http, injected.clone()));
+            // Injected faults come thicker than real ones, and nothing is gained by waiting them out or by giving up
+            // because retries of the whole process, tests and all, have used up a budget.
+            shared.retries = retries.with_max_backoff(Duration::from_millis(2));
+            shared.partition = Some(
+                RetryPartition::custom("towpath-faults")
+                    .token_bucket(TokenBucket::unlimited())
+                    .build(),
+            );
+        }
+        let meter = Meter::new(settings.indexes.clone());
+        let dynamodb = configured!(
+            aws_sdk_dynamodb::Config::builder(),
+            settings,
+            shared,
+            settings.endpoint_dynamodb
+        )
+        .interceptor(meter.clone())
+        .build();
+        let sfn = configured!(
+            aws_sdk_sfn::Config::builder(),
+            settings,
+            shared,
+            settings.endpoint_sfn
+        )
+        .build();
+        Ok(Self {
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
+            sfn: aws_sdk_sfn::Client::from_conf(sfn),
+            meter,
+            injected,
+        })
+    }
+
+    /// Reads one key of `table`, so that a cold function pays for the connection and TLS during its init, where Lambda
+    /// gives it more processor, rather than in its first request. The row need not exist; all its key attributes are
+    /// strings.
+    ///
+    /// Needs `dynamodb:GetItem` on the table, and uses half a read unit. A failure is logged and no more: the first
+    /// real call will tell what is wrong.
+    pub async fn warm<'k>(&self, table: &str, key: impl IntoIterator<Item = (&'k str, &'k str)>) {
+        let key = key
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
+        let answer = self
+            .dynamodb
+            .get_item()
+            .table_name(table)
+            .set_key(Some(key.collect()))
+            .send()
+            .await;
+        if let Err(error) = answer {
+            tracing::warn!(table, error = %DisplayErrorContext(&error), "could not warm the DynamoDB connection");
+        }
+    }
+}
+
+fn credentials(settings: &Settings) -> config::Credentials {
+    let credentials = &settings.credentials;
+    config::Credentials::new(
+        &credentials.access_key_id,
+        credentials.secret_access_key.expose(),
+        credentials
+            .session_token
+            .as_ref()
+            .map(|token| token.expose().to_owned()),
+        None,
+        "environment",
+    )
+}
+
+fn http(settings: &Settings) -> SharedHttpClient {
+    if settings.plain_http() {
+        Builder::new().build_http()
+    } else {
+        Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https()
+    }
+}

@@ -1,0 +1,265 @@
+//! What a client needs to know, read from an environment that need not be the process's own: in the local cloud several
+//! functions share one process, each with its own variables.
+
+use std::fmt;
+
+use crate::faults::Faults;
+use crate::meter::Index;
+
+/// Why no clients could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A variable that has no default is not set.
+    #[error("{0} is not set; Lambda sets it by itself, elsewhere it has to be given")]
+    Missing(&'static str),
+    /// An endpoint that is no URL of the kind that AWS clients speak to.
+    #[error("{name} must begin with http:// or https://, not {value:?}")]
+    Endpoint {
+        /// The variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+    },
+    /// A fault specification that cannot be read.
+    #[error("TOWPATH_FAULTS: {0}")]
+    Faults(String),
+    /// Faults were asked for, but a client would speak to AWS itself.
+    #[error(
+        "TOWPATH_FAULTS is for the local cloud only: it needs AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL_SFN, both \
+         http:// and neither of them at AWS; unset it"
+    )]
+    FaultsOnAws,
+}
+
+/// A text that must not appear in logs: printing it prints nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text. For signing and sending, never for printing.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Who calls.
+///
+/// They are read once. Lambda gives a sandbox its role's credentials in the environment when it starts and replaces the
+/// sandbox before they expire, so nothing has to be fetched or renewed, and no code for that is linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The access key's id. Not a secret.
+    pub access_key_id: String,
+    /// The access key itself.
+    pub secret_access_key: Secret,
+    /// The token that goes with a role's credentials.
+    pub session_token: Option<Secret>,
+}
+
+/// What the clients are made from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The region, such as `eu-central-1`.
+    pub region: String,
+    /// Where DynamoDB is, if not at AWS.
+    pub endpoint_dynamodb: Option<String>,
+    /// Where Step Functions is, if not at AWS.
+    pub endpoint_sfn: Option<String>,
+    /// Who calls.
+    pub credentials: Credentials,
+    /// Faults to inject. Only with both endpoints elsewhere than at AWS.
+    pub faults: Option<Faults>,
+    /// The indexes whose writes the meter counts. Not read from the environment: the tables' owner knows them.
+    pub indexes: Vec<Index>,
+}
+
+impl Settings {
+    /// Reads the settings by the names that AWS's own tools use: `AWS_REGION`, `AWS_ENDPOINT_URL_DYNAMODB`,
+    /// `AWS_ENDPOINT_URL_SFN` (for either, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; and `TOWPATH_FAULTS`, see [`Faults::parse`]. An empty variable
+    /// counts as not set.
+    ///
+    /// # Errors
+    /// If the region or the credentials are missing, or a value makes no sense.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let need = |name: &'static str| get(name).ok_or(Error::Missing(name));
+        let endpoint = |name: &'static str| match get(name).or_else(|| get("AWS_ENDPOINT_URL")) {
+            Some(value) if !value.starts_with("http://") && !value.starts_with("https://") => {
+                Err(Error::Endpoint { name, value })
+            }
+            found => Ok(found),
+        };
+        let settings = Self {
+            region: need("AWS_REGION")?,
+            endpoint_dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB")?,
+            endpoint_sfn: endpoint("AWS_ENDPOINT_URL_SFN")?,
+            credentials: Credentials {
+                access_key_id: need("AWS_ACCESS_KEY_ID")?,
+                secret_access_key: Secret(need("AWS_SECRET_ACCESS_KEY")?),
+                session_token: get("AWS_SESSION_TOKEN").map(Secret),
+            },
+            faults: get("TOWPATH_FAULTS")
+                .map(|text| Faults::parse(&text))
+                .transpose()
+                .map_err(Error::Faults)?,
+            indexes: Vec::new(),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The same, with these indexes' writes counted by the meter.
+    #[must_use]
+    pub fn with_indexes(mut self, indexes: impl IntoIterator<Item = Index>) -> Self {
+        self.indexes = indexes.into_iter().collect();
+        self
+    }
+
+    /// Whether no client needs TLS, so that no certificates have to be loaded.
+    pub(crate) fn plain_http(&self) -> bool {
+        self.endpoints()
+            .into_iter()
+            .all(|endpoint| endpoint.is_some_and(|url| url.starts_with("http://")))
+    }
+
+    /// Refuses to break calls to AWS itself on purpose.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let at_aws = self
+            .endpoints()
+            .into_iter()
+            .flatten()
+            .any(|url| url.contains(".amazonaws."));
+        if self.faults.is_some() && (at_aws || !self.plain_http()) {
+            Err(Error::FaultsOnAws)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn endpoints(&self) -> [Option<&str>; 2] {
+        [
+            self.endpoint_dynamodb.as_deref(),
+            self.endpoint_sfn.as_deref(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAMBDA: [(&str, &str); 4] = [
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIA"),
+        ("AWS_SECRET_ACCESS_KEY", "hush"),
+        ("AWS_SESSION_TOKEN", "hush too"),
+    ];
+    const LOCAL: [(&str, &str); 2] = [
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:8000"),
+        ("AWS_ENDPOINT_URL_SFN", "http://127.0.0.1:8083"),
+    ];
+
+    fn read(variables: &[&[(&str, &str)]]) -> Result<Settings, Error> {
+        let variables = variables.concat();
+        Settings::from_lookup(|name| {
+            variables
+                .iter()
+                .rev()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn what_lambda_sets_is_enough() {
+        let settings = read(&[&LAMBDA]).unwrap();
+        assert_eq!(settings.region, "eu-central-1");
+        assert_eq!(
+            settings
+                .credentials
+                .session_token
+                .as_ref()
+                .map(Secret::expose),
+            Some("hush too")
+        );
+        assert!(settings.endpoint_dynamodb.is_none() && !settings.plain_http());
+    }
+
+    #[test]
+    fn the_local_cloud_needs_no_tls_but_one_endpoint_at_aws_does() {
+        assert!(read(&[&LAMBDA, &LOCAL]).unwrap().plain_http());
+        assert!(
+            read(&[&LAMBDA, &[("AWS_ENDPOINT_URL", "http://localhost:1")]])
+                .unwrap()
+                .plain_http()
+        );
+        assert!(!read(&[&LAMBDA, &LOCAL[..1]]).unwrap().plain_http());
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        for (name, _) in &LAMBDA[..3] {
+            let error = read(&[&LAMBDA, &[(name, "")]]).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        let error = read(&[&LAMBDA, &[("AWS_ENDPOINT_URL_SFN", "localhost:8083")]])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("AWS_ENDPOINT_URL_SFN") && error.contains("localhost:8083"),
+            "{error}"
+        );
+        let error = read(&[&LAMBDA, &LOCAL, &[("TOWPATH_FAULTS", "rate=lots")]])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("TOWPATH_FAULTS") && error.contains("lots"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let printed = format!("{:?}", read(&[&LAMBDA]).unwrap());
+        assert!(
+            printed.contains("AKIA") && !printed.contains("hush"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn faults_are_refused_wherever_a_call_could_reach_aws() {
+        let faults: &[(&str, &str)] = &[("TOWPATH_FAULTS", "rate=0.05")];
+        assert!(read(&[&LAMBDA, &LOCAL, faults]).is_ok());
+        let elsewhere: [&[(&str, &str)]; 4] = [
+            &[],
+            &LOCAL[..1],
+            &[(
+                "AWS_ENDPOINT_URL",
+                "https://vpce-1.dynamodb.eu-central-1.vpce.amazonaws.com",
+            )],
+            &[(
+                "AWS_ENDPOINT_URL",
+                "http://dynamodb.eu-central-1.amazonaws.com",
+            )],
+        ];
+        for endpoints in elsewhere {
+            assert!(
+                matches!(read(&[&LAMBDA, endpoints, faults]), Err(Error::FaultsOnAws)),
+                "{endpoints:?}"
+            );
+        }
+    }
+}
