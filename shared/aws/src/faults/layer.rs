@@ -150,7 +150,7 @@ impl HttpConnector for Faulty {
             }
             fault if target.index_query => {
                 let stale = (fault == Some(Fault::StaleRead)).then_some(fate.pick);
-                let question = request.body().bytes().unwrap_or_default().to_vec();
+                let question = reply::body(&request);
                 let (state, answer) = (Arc::clone(&self.state), self.inner.call(request));
                 HttpConnectorFuture::new(async move {
                     let (answer, is_stale) =

@@ -66,7 +66,8 @@ fn is_write(operation: &str) -> bool {
     )
 }
 
-fn body(request: &HttpRequest) -> Value {
+/// The request as JSON.
+pub(super) fn body(request: &HttpRequest) -> Value {
     request
         .body()
         .bytes()

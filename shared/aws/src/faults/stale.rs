@@ -18,13 +18,14 @@ use super::reply::json_reply;
 /// How many queries are remembered.
 const REMEMBERED: usize = 64;
 
-/// The latest answers by the query's body, oldest first.
+/// The latest answers by the query, oldest first. Queries are compared as JSON: the SDK writes the members of an object
+/// in any order.
 #[derive(Debug, Default)]
-pub(super) struct Memory(Mutex<VecDeque<(Vec<u8>, Vec<u8>)>>);
+pub(super) struct Memory(Mutex<VecDeque<(Value, Vec<u8>)>>);
 
 impl Memory {
     /// Keeps this answer and returns the one before.
-    fn replace(&self, question: Vec<u8>, answer: Vec<u8>) -> Option<Vec<u8>> {
+    fn replace(&self, question: Value, answer: Vec<u8>) -> Option<Vec<u8>> {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = answers.iter().position(|(asked, _)| *asked == question);
         let before = known
@@ -41,7 +42,7 @@ impl Memory {
 /// The answer to give, and whether it is a stale one. `stale`: it shall be, and this number picks the row to leave out.
 pub(super) async fn answer_stale(
     memory: &Memory,
-    question: Vec<u8>,
+    question: Value,
     mut answer: HttpResponse,
     stale: Option<u64>,
 ) -> Result<(HttpResponse, bool), ConnectorError> {
@@ -101,7 +102,7 @@ mod tests {
     async fn ask(memory: &Memory, rows: &[&str], stale: Option<u64>) -> (Value, bool) {
         let body = json!({ "Items": rows, "Count": rows.len(), "ScannedCount": rows.len() });
         let answer = json_reply(200, body.to_string().into_bytes()).unwrap();
-        let (answer, is_stale) = answer_stale(memory, b"query".to_vec(), answer, stale)
+        let (answer, is_stale) = answer_stale(memory, json!("query"), answer, stale)
             .await
             .unwrap();
         (
