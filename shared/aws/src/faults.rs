@@ -85,8 +85,9 @@ pub struct Faults {
 impl Faults {
     /// Reads a specification such as `seed=42,rate=0.05` or `lost=1,only=TransactWriteItems,after=2,limit=1`.
     ///
-    /// `rate` is for all kinds; `conflict`, `throttle`, `lost`, `stale` and `error` are for one each and, given after
-    /// it, go before it. Rates are shares from 0 to 1.
+    /// `rate` sets all kinds; `conflict`, `throttle`, `lost`, `stale` and `error` set one each, and the last word
+    /// counts. Rates are shares from 0 to 1; where those of one call add up to more, kinds late in [`Fault::ALL`] are
+    /// crowded out.
     ///
     /// # Errors
     /// What is wrong, for people.

@@ -15,8 +15,8 @@
 //! ```
 
 mod clients;
-mod faults;
-mod meter;
+pub mod faults;
+pub mod meter;
 mod settings;
 mod size;
 mod trouble;

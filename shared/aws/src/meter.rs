@@ -22,7 +22,8 @@
 //!
 //! Every action of a transaction counts double, index writes do not. A failed condition and a cancelled transaction use
 //! what they would have written, and so does an attempt whose answer was lost, since it may have been done. What was
-//! throttled or refused uses nothing.
+//! throttled or refused uses nothing. A transaction tried again after its answer was lost counts twice, though the
+//! service only reads the second time: where replies are lost, computed units are an upper bound.
 
 mod answer;
 mod request;
