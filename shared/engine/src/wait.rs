@@ -81,6 +81,8 @@ pub enum Reason {
     Gate {
         /// Which step the gate is.
         step: StepIndex,
+        /// How often it has looked: it does so less and less often.
+        polls: u32,
     },
     /// A human's answer.
     Human {
@@ -292,7 +294,7 @@ impl Wait {
             Reason::Job { deadline, .. } => now
                 .plus(Duration::from_secs(minutes * 60))
                 .min((*deadline).max(now)),
-            Reason::Gate { .. } => crate::next_probe(self.polls + 1, now),
+            Reason::Gate { polls, .. } => crate::next_probe(polls + 1, now),
             Reason::Human { .. } | Reason::Budget => now.plus(DRIVER_PARKED),
             Reason::Nothing => now,
         }

@@ -1,13 +1,13 @@
-//! What runs agents.
+//! What runs jobs.
 //!
-//! Two interfaces, one above the other. An [`AgentRuntime`] takes a work contract and answers with what the agent
-//! made of it; the engine's shell knows only this one. A [`Substrate`] is somewhere a command can run: a local process
-//! group, a container. [`JobRuntime`] is the agent runtime for whatever has a substrate.
-//!
-//! Neither has default bodies: an adapter that forgets a member does not compile.
+//! A [`Substrate`] is somewhere a command can run: a local process group, a container. [`Substrates`] hands a
+//! [`Contract`] (what a job is to do, and everything it may know) to the substrate that the pipeline binds it to, and
+//! turns what became of the job into what the engine understands.
 
-mod agent;
+mod contract;
 mod substrate;
+mod substrates;
 
-pub use agent::*;
+pub use contract::*;
 pub use substrate::*;
+pub use substrates::*;

@@ -1,1 +1,0 @@
-//! What makes an answer of a contract: the agent runtime interface.

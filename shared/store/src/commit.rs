@@ -1,0 +1,183 @@
+//! Committing a transition: one transaction under the head's `rev` and the mailbox's `seq`.
+
+use towpath_engine::{Block, Changes, Head, JobId, RunId, Step, Timestamp, Wait};
+
+use crate::keys::Key;
+use crate::rows::{
+    Item, OutputText, Reap, Write, attribute, due, item, listed, number, record, string, wait_item,
+};
+use crate::{Error, Store};
+
+/// What a transition made of a run.
+pub struct Commit<'a> {
+    /// The head as it was loaded; its `rev` is the condition.
+    pub before: &'a Head,
+    /// The head as it is to be. Its `rev` is set here.
+    pub head: &'a Head,
+    /// The step the run is at, if it was touched.
+    pub step: Option<&'a Step>,
+    /// What else is wanted.
+    pub changes: &'a Changes,
+    /// The mailbox as it is to be, if it changes: written in place of the one before, whose `seq` was one less.
+    pub wait: Option<&'a Wait>,
+    /// When jobs that must be gone are looked at again.
+    pub reap_at: Timestamp,
+}
+
+impl Store {
+    /// Writes the commit, whole or not at all. Until this returns, nothing of it has happened; once it has, all of it
+    /// has, and a later load sees it.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the run or its mailbox was written since it was loaded. After [`Error::Unavailable`] the
+    /// commit may have happened: load again.
+    pub async fn commit(&self, commit: &Commit<'_>) -> Result<(), Error> {
+        let mut writes = self.writes(commit).await?;
+        // A terminal run lets its block go. The lock is its own as long as it lives, so this cannot fail for another's.
+        if commit.head.status.is_terminal() {
+            let lock = Key::lock(&commit.head.workspace, &commit.head.block);
+            writes.push(Write::Remove(lock, "run", string(&commit.head.id)));
+        }
+        self.transact(writes).await
+    }
+
+    /// The writes of a commit, but for the subject lock.
+    pub(crate) async fn writes(&self, commit: &Commit<'_>) -> Result<Vec<Write>, Error> {
+        let id = &commit.head.id;
+        let mut writes = vec![Write::Replace(
+            head_item(&Head {
+                rev: commit.before.rev + 1,
+                ..commit.head.clone()
+            })?,
+            "rev",
+            number(commit.before.rev),
+        )];
+        for step in commit.changes.left.iter().chain(commit.step) {
+            writes.push(Write::Over(item(&Key::step(id, step.index), step)?));
+        }
+        for output in &commit.changes.outputs {
+            let text = OutputText {
+                text: output.text.clone(),
+            };
+            writes.push(Write::Over(item(
+                &Key::output(id, output.step, output.attempt),
+                &text,
+            )?));
+        }
+        if let Some(audit) = &commit.changes.audit {
+            writes.push(Write::New(item(&Key::audit(id, &audit.subject), audit)?));
+        }
+        for job in &commit.changes.reap {
+            writes.push(Write::Over(reap_item(job, commit.reap_at)?));
+        }
+        if let Some(wait) = commit.wait {
+            writes.push(Write::Replace(
+                wait_item(id, wait)?,
+                "seq",
+                number(wait.seq - 1),
+            ));
+        }
+        if !commit.changes.block.is_empty() {
+            writes.extend(self.block_change(commit).await?);
+        }
+        Ok(writes)
+    }
+
+    /// What the block takes over. A block that is gone takes nothing.
+    async fn block_change(&self, commit: &Commit<'_>) -> Result<Option<Write>, Error> {
+        let key = Key::block(&commit.head.workspace, &commit.head.block);
+        let change = &commit.changes.block;
+        let Some(block) = self.get(&key).await?.map(record::<Block>).transpose()? else {
+            return Ok(None);
+        };
+        let mut values = Vec::new();
+        if let Some(pull_request) = &change.pull_request {
+            values.push(("pullRequest", attribute("pullRequest", pull_request)?));
+        }
+        if let Some(confidence) = change.confidence {
+            values.push(("confidence", attribute("confidence", &confidence)?));
+        }
+        if let Some(ended) = change.ended {
+            values.push(("status", attribute("status", &block.after(ended))?));
+        }
+        Ok(Some(Write::Set(key, values)))
+    }
+
+    /// Writes the mailbox alone, in place of the one whose `seq` was one less.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if it was written since, perhaps by this very call in an attempt whose answer was lost: load
+    /// it and look.
+    pub async fn put_wait(&self, run: &RunId, wait: &Wait) -> Result<(), Error> {
+        let request = self
+            .db
+            .put_item()
+            .table_name(&self.runs)
+            .set_item(Some(wait_item(run, wait)?))
+            .condition_expression("#seq = :before")
+            .expression_attribute_names("#seq", "seq")
+            .expression_attribute_values(":before", number(wait.seq - 1));
+        request.send().await.map_err(Error::from_sdk)?;
+        Ok(())
+    }
+
+    /// Forgets a job that is gone.
+    pub async fn reaped(&self, job: &JobId) -> Result<(), Error> {
+        let key = crate::rows::key_map(&Key::reap(job));
+        self.db
+            .delete_item()
+            .table_name(&self.runs)
+            .set_key(Some(key))
+            .send()
+            .await
+            .map_err(Error::from_sdk)?;
+        Ok(())
+    }
+
+    /// Looks at a job that must be gone again at `at`. A row that was reaped meanwhile stays away.
+    pub async fn reap_later(&self, job: &JobId, at: Timestamp) -> Result<(), Error> {
+        let request = self
+            .db
+            .put_item()
+            .table_name(&self.runs)
+            .set_item(Some(reap_item(job, at)?))
+            .condition_expression("attribute_exists(pk)");
+        match request.send().await.map_err(Error::from_sdk) {
+            Ok(_) | Err(Error::Conflict) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
+    pub(crate) async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let items: Result<Vec<_>, _> = writes
+            .into_iter()
+            .map(|write| write.into_item(&self.runs))
+            .collect();
+        // The SDK gives each call a request token of its own and keeps it over its retries, so a transaction whose
+        // answer is lost is not done twice and does not conflict with itself.
+        self.db
+            .transact_write_items()
+            .set_transact_items(Some(items?))
+            .send()
+            .await
+            .map_err(Error::from_sdk)?;
+        Ok(())
+    }
+}
+
+pub(crate) fn head_item(head: &Head) -> Result<Item, Error> {
+    let mut item = item(&Key::head(&head.id), head)?;
+    listed(
+        &mut item,
+        format!("{}#run", head.workspace),
+        head.id.to_string(),
+    );
+    Ok(item)
+}
+
+fn reap_item(job: &JobId, at: Timestamp) -> Result<Item, Error> {
+    let key = Key::reap(job);
+    let mut item = item(&key, &Reap { job: job.clone() })?;
+    due(&mut item, &key.pk, at);
+    Ok(item)
+}
