@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use towpath_engine::{
-    Activity, Head, PipelineId, Plan, Run, RunId, Step, StepIndex, Wait, WorkspaceId,
+    ActivityHead, PipelineId, Plan, Run, RunId, Step, StepIndex, Wait, WorkspaceId,
 };
 
 use crate::definitions::StoredPipeline;
