@@ -1,0 +1,171 @@
+//! An execution as it is stored: everything needed to go on with it after a restart.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+
+/// AWS's longest execution: one year.
+const MAX_EXECUTION_MS: u64 = 365 * 24 * 60 * 60 * 1_000;
+
+/// How an execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Status {
+    /// It goes on.
+    Running,
+    /// It reached an end.
+    Succeeded,
+    /// A state failed and nothing caught it.
+    Failed,
+    /// It ran longer than it may.
+    TimedOut,
+    /// It was stopped.
+    Aborted,
+}
+
+impl Status {
+    const ALL: [Self; 5] = [
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Aborted,
+    ];
+
+    /// AWS's word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::Aborted => "ABORTED",
+        }
+    }
+
+    /// Reads AWS's word.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+/// One execution.
+#[derive(Clone, Debug)]
+pub(crate) struct Execution {
+    /// Its number in this store; part of its task tokens.
+    pub(crate) seq: i64,
+    pub(crate) arn: String,
+    pub(crate) machine_arn: String,
+    pub(crate) machine_name: String,
+    pub(crate) name: String,
+    /// The definition it started with, which it keeps.
+    pub(crate) definition: i64,
+    pub(crate) status: Status,
+    pub(crate) started_ms: u64,
+    pub(crate) stopped_ms: Option<u64>,
+    /// As it was given, to the byte: `ExecutionAlreadyExists` depends on it.
+    pub(crate) input: String,
+    pub(crate) output: Option<String>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) timeout_seconds: Option<u64>,
+    /// What AWS bills: the start, every state entered, every retry.
+    pub(crate) transitions: u64,
+    /// Functions called.
+    pub(crate) invocations: u64,
+    /// The id of the last history event.
+    pub(crate) last_event: u64,
+    pub(crate) position: Position,
+}
+
+impl Execution {
+    pub(crate) fn is_running(&self) -> bool {
+        self.status == Status::Running
+    }
+
+    /// When it has run too long.
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        let limit = self
+            .timeout_seconds
+            .map_or(MAX_EXECUTION_MS, |seconds| seconds.saturating_mul(1_000));
+        self.started_ms.saturating_add(limit.min(MAX_EXECUTION_MS))
+    }
+
+    /// When something is next to be done about it without anyone asking; `None` once it is closed.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        let phase = match &self.position.phase {
+            Phase::Entering => None,
+            Phase::Task(flight) => flight.due_ms(),
+            Phase::BackingOff { until_ms } | Phase::Waiting { until_ms } => Some(*until_ms),
+        };
+        let deadline = self.deadline_ms();
+        self.is_running()
+            .then(|| phase.map_or(deadline, |due| due.min(deadline)))
+    }
+
+    /// The flight of the task it is in, if it is in one.
+    pub(crate) fn flight(&self) -> Option<&Flight> {
+        match &self.position.phase {
+            Phase::Task(flight) if self.is_running() => Some(flight),
+            _ => None,
+        }
+    }
+}
+
+/// Where in its machine an execution is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Position {
+    pub(crate) state: String,
+    /// `$states.context.State.EnteredTime`. Later at every entry, so that no two entries look the same.
+    pub(crate) entered_ms: u64,
+    pub(crate) input: Value,
+    pub(crate) variables: Map<String, Value>,
+    /// Retries in this visit of the state: `$states.context.State.RetryCount`.
+    pub(crate) retries: u64,
+    /// How often each retrier was used in this visit.
+    pub(crate) attempts: Vec<u64>,
+    /// Tasks begun so far, over all states: the number of the last one.
+    pub(crate) tasks: u64,
+    pub(crate) phase: Phase,
+}
+
+/// What an execution does in the state it is in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    /// The state is entered and not yet looked at.
+    Entering,
+    /// A function was called, or a token is awaited.
+    Task(Flight),
+    /// The task failed and is tried again at a time.
+    BackingOff { until_ms: u64 },
+    /// A `Wait` state waits.
+    Waiting { until_ms: u64 },
+}
+
+/// A task under way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Flight {
+    /// Its number within the execution: the answer of an older task is not mistaken for this one's.
+    pub(crate) number: u64,
+    /// The token that ends it, where it waits for one.
+    pub(crate) token: Option<String>,
+    /// Whether the function has answered, so that only the token is awaited.
+    pub(crate) parked: bool,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) heartbeat: Option<Heartbeat>,
+}
+
+/// The beat a task must keep.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    pub(crate) every_ms: u64,
+    pub(crate) due_ms: u64,
+}
+
+impl Flight {
+    fn due_ms(&self) -> Option<u64> {
+        [self.timeout_ms, self.heartbeat.map(|beat| beat.due_ms)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
