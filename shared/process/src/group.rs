@@ -1,0 +1,236 @@
+//! A process group of the job's: started so that it is on record before it does anything, and ended with everyone in
+//! it.
+//!
+//! The process that becomes the command begins as this program again (the launcher), which waits at a socket for the
+//! word what to run. The supervisor writes down its process group first and only then sends the word. If the supervisor
+//! dies in between, the socket closes and the launcher ends without having run anything; so there is no moment at which
+//! a command runs that nobody could find.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::output::Stream;
+use crate::system::{self, DYING, Identity, LOOK};
+
+/// Set in the environment of a launcher, and of nothing else: a command's environment is made from scratch.
+pub(crate) const LAUNCHER: &str = "TOWPATH_LAUNCHER";
+
+/// What to run.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Launch {
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) dir: PathBuf,
+}
+
+/// Why nothing runs.
+#[derive(Debug)]
+pub(crate) enum LaunchError {
+    /// The program could not be executed; in words that follow its name.
+    Program(String),
+    /// It was not the program's fault.
+    Other(Error),
+}
+
+/// A started group.
+pub(crate) struct Group {
+    child: Child,
+    identity: Identity,
+    exited: mpsc::Receiver<()>,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+impl Group {
+    /// Starts a group, with its output going to the logs, or into memory. `record` is told which group it is before
+    /// the program runs; if it fails the program does not run.
+    pub(crate) fn start(
+        launch: &Launch,
+        logs: Option<(&Path, &Path)>,
+        record: impl FnOnce(&Identity) -> Result<(), Error>,
+    ) -> Result<Self, LaunchError> {
+        let program =
+            own_program().map_err(LaunchError::system("find", Path::new("this program")))?;
+        let failed = |what| LaunchError::system(what, &program);
+        let (mut ours, theirs) = UnixStream::pair().map_err(failed("connect to"))?;
+        let mut command = Command::new(&program);
+        command
+            .args(["supervise", "--dir"])
+            .arg(&launch.dir)
+            .env(LAUNCHER, "1")
+            .process_group(0);
+        command
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(failed("run"))?;
+        // It holds the launcher's end of the socket.
+        drop(command);
+        let identity = Identity::of(Pid::from_child(&child));
+        let prepared = record(&identity).and_then(|()| {
+            let stdout = Stream::read(child.stdout.take(), logs.map(|logs| logs.0))?;
+            let stderr = Stream::read(child.stderr.take(), logs.map(|logs| logs.1))?;
+            Ok((stdout, stderr))
+        });
+        let (stdout, stderr) = match prepared {
+            Ok(streams) => streams,
+            Err(error) => {
+                // Nothing was said to the launcher, so it ends by itself.
+                drop(ours);
+                let _ = child.wait();
+                return Err(LaunchError::Other(error));
+            }
+        };
+        // If this fails the launcher is gone, as its end will tell.
+        let _ = serde_json::to_vec(launch).map(|word| ours.write_all(&word));
+        let _ = ours.shutdown(Shutdown::Write);
+        // The launcher's socket closes without a word when it becomes the program.
+        let mut complaint = String::new();
+        let _ = ours.read_to_string(&mut complaint);
+        if !complaint.is_empty() {
+            let _ = child.wait();
+            return Err(LaunchError::Program(complaint));
+        }
+        let exited = watch(Pid::from_child(&child));
+        Ok(Self {
+            child,
+            identity,
+            exited,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// Waits for the leader to exit, at most so long. Its process stays a corpse, so that the group's number stays its.
+    pub(crate) fn exited_within(&self, longest: Duration) -> bool {
+        !matches!(
+            self.exited.recv_timeout(longest),
+            Err(RecvTimeoutError::Timeout)
+        )
+    }
+
+    /// Ends whoever is left: asks, waits for `grace`, kills. Returns when all are gone, with what the program printed
+    /// last and the leader's status, unless it is stuck in the kernel.
+    pub(crate) fn end(mut self, grace: Duration) -> Ended {
+        if self.has_living() {
+            system::signal(&self.identity, Signal::TERM);
+            if !self.gone_within(grace) {
+                system::signal(&self.identity, Signal::KILL);
+                self.gone_within(DYING);
+            }
+        }
+        let status = if self.exited_within(Duration::ZERO) {
+            self.child.wait().ok()
+        } else {
+            None
+        };
+        Ended {
+            status,
+            stdout: self.stdout.finish(),
+            stderr: self.stderr.finish(),
+        }
+    }
+
+    /// A leader whose first thread ended looks dead and is not, so both are asked.
+    fn has_living(&self) -> bool {
+        !self.exited_within(Duration::ZERO) || system::has_living(&self.identity)
+    }
+
+    fn gone_within(&self, longest: Duration) -> bool {
+        let since = Instant::now();
+        while self.has_living() {
+            let Some(left) = longest
+                .checked_sub(since.elapsed())
+                .filter(|left| !left.is_zero())
+            else {
+                return false;
+            };
+            std::thread::sleep(LOOK.min(left));
+        }
+        true
+    }
+}
+
+/// What is left of a group that ended.
+pub(crate) struct Ended {
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl LaunchError {
+    fn system(what: &'static str, program: &Path) -> impl FnOnce(io::Error) -> Self {
+        let named = Error::file(what, program);
+        move |error| Self::Other(named(error))
+    }
+}
+
+/// Tells when the leader has exited, without taking its status.
+fn watch(leader: Pid) -> mpsc::Receiver<()> {
+    let (tell, exited) = mpsc::channel();
+    std::thread::spawn(move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(leader), options) {}
+        let _ = tell.send(());
+    });
+    exited
+}
+
+/// This very program, even if its file was replaced since: an upgrade must not end the jobs that run.
+fn own_program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        Ok(PathBuf::from("/proc/self/exe"))
+    } else {
+        std::env::current_exe()
+    }
+}
+
+/// Whether this process was started to become a command.
+pub(crate) fn is_launcher() -> bool {
+    std::env::var_os(LAUNCHER).is_some()
+}
+
+/// Waits for the word what to run, and becomes it.
+pub(crate) fn launcher() -> ExitCode {
+    // A duplicate that closes when the program takes over; the program's own standard input is nothing.
+    let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else {
+        return ExitCode::FAILURE;
+    };
+    let mut socket = UnixStream::from(socket);
+    let mut word = Vec::new();
+    if socket.read_to_end(&mut word).is_err() {
+        return ExitCode::FAILURE;
+    }
+    // Half a word, or none: the supervisor is gone.
+    let Ok(launch) = serde_json::from_slice::<Launch>(&word) else {
+        return ExitCode::FAILURE;
+    };
+    drop(word);
+    let complaint = if launch.dir.is_dir() {
+        let mut command = Command::new(&launch.program);
+        command
+            .args(&launch.args)
+            .env_clear()
+            .envs(&launch.env)
+            .current_dir(&launch.dir)
+            .stdin(Stdio::null());
+        command.exec().to_string()
+    } else {
+        format!("its directory {} does not exist", launch.dir.display())
+    };
+    let _ = socket.write_all(complaint.as_bytes());
+    ExitCode::FAILURE
+}

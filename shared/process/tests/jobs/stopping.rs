@@ -1,0 +1,172 @@
+//! Ending jobs from outside, on purpose and by accident.
+
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+use towpath_runtime::{JobStatus, Substrate, error_class};
+
+use crate::bench::{Bench, class, job, script, trials};
+
+trials![
+    a_stopped_job_may_tidy_up,
+    a_job_that_will_not_stop_is_killed_with_all_its_descendants,
+    a_job_stopped_before_its_start_never_runs,
+    stopping_what_has_ended_changes_nothing,
+    a_job_whose_supervisor_was_killed_is_evicted_and_leaves_nobody,
+    stopping_a_job_without_supervisor_ends_what_is_left_of_it,
+];
+
+const LONG: Duration = Duration::from_secs(3600);
+
+async fn a_stopped_job_may_tidy_up() {
+    let bench = Bench::new();
+    let (pipe, told) = bench.pipe("told");
+    let (go, _) = (
+        bench.path("go"),
+        std::process::Command::new("mkfifo")
+            .arg(bench.path("go"))
+            .status()
+            .unwrap(),
+    );
+    let tidy = format!("echo tidying >&9; read go < {go}; echo tidied >&9; exit 0");
+    let spec = script(&format!(
+        "exec 9> {pipe}; trap '{tidy}' TERM; echo up >&9; sleep 1000 & wait"
+    ));
+    bench.start(&spec).await;
+    assert_eq!(told.next(), "up");
+    assert_eq!(bench.status(&spec.job).await, Some(JobStatus::Running));
+    bench.substrate.stop(&spec.job, LONG).await.unwrap();
+    bench.substrate.stop(&spec.job, LONG).await.unwrap();
+    assert_eq!(told.next(), "tidying");
+    assert_eq!(bench.status(&spec.job).await, Some(JobStatus::Stopping));
+    std::fs::write(&go, "go\n").unwrap();
+    assert_eq!(told.next(), "tidied");
+    let end = bench.end_of(&spec.job).await;
+    assert_eq!(
+        (end.status, class(&end)),
+        (JobStatus::Terminated, Some(error_class::STOPPED))
+    );
+    told.is_abandoned();
+}
+
+/// Two generations that ignore a polite request, each with the pipe open.
+fn stubborn(pipe: &str) -> String {
+    format!(
+        "trap '' TERM; exec 9> {pipe}; (sh -c 'echo grandchild >&9; while :; do sleep 1000; done') & \
+         echo child >&9; while :; do sleep 1000; done"
+    )
+}
+
+async fn a_job_that_will_not_stop_is_killed_with_all_its_descendants() {
+    let bench = Bench::new();
+    let (pipe, living) = bench.pipe("living");
+    let spec = script(&stubborn(&pipe));
+    bench.start(&spec).await;
+    (living.next(), living.next());
+    bench
+        .substrate
+        .stop(&spec.job, Duration::from_millis(100))
+        .await
+        .unwrap();
+    let end = bench.end_of(&spec.job).await;
+    assert_eq!(
+        (end.status, class(&end)),
+        (JobStatus::Terminated, Some(error_class::STOPPED))
+    );
+    living.is_abandoned();
+}
+
+async fn a_job_stopped_before_its_start_never_runs() {
+    let bench = Bench::new();
+    let spec = script(&format!("touch {}", bench.path("ran")));
+    bench.substrate.stop(&spec.job, LONG).await.unwrap();
+    let end = bench.run(&spec).await;
+    assert_eq!(
+        (end.status, class(&end)),
+        (JobStatus::Terminated, Some(error_class::STOPPED))
+    );
+    assert!(!std::path::Path::new(&bench.path("ran")).exists());
+
+    // Whoever stopped it died before the end was written.
+    let spec = script(&format!("touch {}", bench.path("ran")));
+    std::fs::create_dir_all(bench.folder(&spec.job)).unwrap();
+    std::fs::write(
+        bench.folder(&spec.job).join("stop"),
+        r#"{"grace":{"secs":0,"nanos":0}}"#,
+    )
+    .unwrap();
+    let end = bench.run(&spec).await;
+    assert_eq!(class(&end), Some(error_class::STOPPED));
+    assert!(!std::path::Path::new(&bench.path("ran")).exists());
+}
+
+async fn stopping_what_has_ended_changes_nothing() {
+    let bench = Bench::new();
+    let spec = script("echo done");
+    let end = bench.run(&spec).await;
+    bench.substrate.stop(&spec.job, LONG).await.unwrap();
+    assert_eq!(bench.substrate.status(&spec.job).await.unwrap(), Some(end));
+    assert_eq!(bench.status(&job()).await, None);
+}
+
+async fn a_job_whose_supervisor_was_killed_is_evicted_and_leaves_nobody() {
+    let bench = Bench::new();
+    let (pipe, living) = bench.pipe("living");
+    let spec = script(&format!(
+        "echo ran >> {}; {}",
+        bench.path("runs"),
+        stubborn(&pipe)
+    ));
+    bench.start(&spec).await;
+    (living.next(), living.next());
+    kill_process(bench.supervisor(&spec.job), Signal::KILL).unwrap();
+    // Returns only because the command does not hold the lock.
+    let end = bench.end_of(&spec.job).await;
+    assert_eq!(
+        (end.status, class(&end)),
+        (JobStatus::Failed, Some(error_class::EVICTED))
+    );
+    living.is_abandoned();
+    bench.start(&spec).await;
+    assert_eq!(
+        bench.restarted().status(&spec.job).await.unwrap(),
+        Some(end)
+    );
+    assert_eq!(
+        std::fs::read_to_string(bench.path("runs")).unwrap(),
+        "ran\n"
+    );
+}
+
+async fn stopping_a_job_without_supervisor_ends_what_is_left_of_it() {
+    let bench = Bench::new();
+    let (pipe, living) = bench.pipe("living");
+    // The leader ends with its supervisor; the group lives on without it.
+    let text = format!("{} & read never < {}", stubborn(&pipe), bench.path("never"));
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(bench.path("never"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let spec = script(&format!("({text})"));
+    bench.start(&spec).await;
+    (living.next(), living.next());
+    let supervisor = bench.supervisor(&spec.job);
+    let leader = bench.record(&spec.job, "state.json")["group"]["pgid"]
+        .as_i64()
+        .unwrap();
+    let leader = rustix::process::Pid::from_raw(i32::try_from(leader).unwrap()).unwrap();
+    // Stopped, it cannot see its child's end and write the job's.
+    kill_process(supervisor, Signal::STOP).unwrap();
+    kill_process(leader, Signal::KILL).unwrap();
+    kill_process(supervisor, Signal::KILL).unwrap();
+    bench.substrate.stop(&spec.job, LONG).await.unwrap();
+    let end = bench.end_of(&spec.job).await;
+    assert_eq!(
+        (end.status, class(&end)),
+        (JobStatus::Failed, Some(error_class::EVICTED))
+    );
+    living.is_abandoned();
+}
