@@ -112,6 +112,12 @@ impl Driver {
         look(&lock(&self.store))
     }
 
+    /// For tests that set a fuse.
+    #[cfg(test)]
+    pub(crate) fn with_store_mut(&self, work: impl FnOnce(&mut Store)) {
+        work(&mut lock(&self.store));
+    }
+
     pub(crate) fn put_machine(&self, arn: &str, name: &str, text: &str) -> Result<(), Error> {
         self.write(|store| store.put_machine(arn, name, text, self.now_ms()))?;
         lock(&self.definitions).clear();

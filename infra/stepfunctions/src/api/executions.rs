@@ -95,9 +95,8 @@ pub(super) fn start(driver: &Arc<Driver>, request: &Request) -> Result<Value, Re
         }))
     })?;
     match started {
-        Ok(execution) | Err(Settled::Same(execution)) => Ok(
-            json!({ "executionArn": execution.arn, "startDate": epoch_seconds(execution.started_ms) }),
-        ),
+        Ok(execution) => Ok(began(&execution)),
+        Err(Settled::Same(execution)) => Ok(began(&execution)),
         Err(Settled::Refused(refusal)) => Err(refusal),
     }
 }

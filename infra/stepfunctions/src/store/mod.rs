@@ -7,7 +7,7 @@ mod read;
 mod row;
 mod schema;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 

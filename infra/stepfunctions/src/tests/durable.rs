@@ -1,0 +1,363 @@
+//! What survives the death of the process.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use towpath_clock::Clock;
+
+use super::{Call, MACHINE, NOW, World, output, states, work};
+use crate::store::Store;
+use crate::store::tests::Fuse;
+use crate::time;
+
+const TOKEN: &str = "invoke.waitForTaskToken";
+
+fn file(dir: &TempDir) -> PathBuf {
+    dir.path().join("stepfunctions.sqlite")
+}
+
+/// Dies without a word, and opens again at the same time.
+fn die(world: World, file: &Path) -> World {
+    let clock = world.clock.clone();
+    drop(world);
+    World::open(Some(file), clock)
+}
+
+#[tokio::test]
+async fn a_parked_token_stays_valid_and_its_function_is_not_called_again() {
+    let dir = TempDir::new().unwrap();
+    let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
+    world.define(work(TOKEN, json!({})));
+    let execution = world.start("e", json!({})).await;
+    let call = world.call().await;
+    let token = call.token();
+    call.returns(json!(1));
+    world.until_event(&execution, "TaskSubmitted", 1).await;
+
+    let mut world = die(world, &file(&dir));
+    let answer = json!({ "taskToken": token, "output": "2" });
+    assert_eq!(
+        world.ask("SendTaskSuccess", answer.clone()).await.0,
+        503,
+        "not before it is resumed"
+    );
+    world.sfn.resume();
+    world.api("SendTaskSuccess", answer).await;
+    assert_eq!(output(&world.closed(&execution).await), json!(2));
+    assert_eq!(world.sfn.counts().invocations, 1);
+}
+
+#[tokio::test]
+async fn a_task_in_flight_is_entered_again_with_a_new_token() {
+    let dir = TempDir::new().unwrap();
+    let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
+    world.define(work(TOKEN, json!({})));
+    let execution = world.start("e", json!({})).await;
+    let lost = world.call().await;
+
+    let mut world = die(world, &file(&dir));
+    assert!(
+        world.calls.try_recv().is_err(),
+        "nothing is called before it is resumed"
+    );
+    world.sfn.resume();
+    world.sfn.resume();
+    let again = world.call().await;
+    assert_ne!(again.token(), lost.token());
+    assert_eq!(
+        again.payload["entered"],
+        json!(time::iso(NOW + 1)),
+        "told from the lost entry"
+    );
+    let old = json!({ "taskToken": lost.token(), "output": "1" });
+    assert_eq!(world.refused("SendTaskSuccess", old).await, "TaskTimedOut");
+    world.succeed(&again.token(), json!(2)).await;
+    assert_eq!(output(&world.closed(&execution).await), json!(2));
+    assert!(
+        world.calls.try_recv().is_err(),
+        "a second resume does nothing"
+    );
+    assert_eq!(
+        world.sfn.transitions_of(&execution),
+        2,
+        "AWS would not bill our restart"
+    );
+}
+
+#[tokio::test]
+async fn waits_and_backoffs_go_on_where_they_were() {
+    let dir = TempDir::new().unwrap();
+    let world = World::open(Some(&file(&dir)), Clock::manual(NOW));
+    let mut machine = states(json!({ "A": { "Type": "Wait", "Seconds": 100, "Next": "Work" } }));
+    let retry = json!([{ "ErrorEquals": ["Busy"], "IntervalSeconds": 100 }]);
+    machine["States"]["Work"] = work("invoke", json!({ "Retry": retry }))["States"]["Work"].clone();
+    world.define(machine);
+    let execution = world.start("e", json!({})).await;
+    world.advance_ms(50_000);
+    let mut world = die(world, &file(&dir));
+    world.sfn.resume();
+    world.advance_ms(50_000);
+    world.call().await.fails("Busy");
+    world.until_event(&execution, "TaskFailed", 1).await;
+    let mut world = die(world, &file(&dir));
+    // What came due while nobody was there is done at once.
+    world.advance_ms(100_000);
+    world.sfn.resume();
+    let call = world.call().await;
+    assert_eq!(call.payload["retry"], 1);
+    call.returns(json!(1));
+    assert_eq!(world.closed(&execution).await["status"], "SUCCEEDED");
+}
+
+#[tokio::test]
+async fn an_execution_keeps_the_definition_it_started_with() {
+    let dir = TempDir::new().unwrap();
+    let version = |n: u64| work(TOKEN, json!({ "Output": n }));
+    let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
+    world.define(version(1));
+    let old = world.start("old", json!({})).await;
+    let call = world.call().await;
+    let token = call.token();
+    call.returns(json!(1));
+    world.until_event(&old, "TaskSubmitted", 1).await;
+    world.define(version(2));
+
+    let mut world = die(world, &file(&dir));
+    world.define(version(3));
+    world.sfn.resume();
+    let new = world.start("new", json!({})).await;
+    let call = world.call().await;
+    world.succeed(&token, json!({})).await;
+    assert_eq!(output(&world.closed(&old).await), json!(1));
+    world.succeed(&call.token(), json!({})).await;
+    assert_eq!(output(&world.closed(&new).await), json!(3));
+}
+
+#[tokio::test]
+async fn what_is_closed_stays_closed_and_is_told_once_in_order() {
+    let dir = TempDir::new().unwrap();
+    let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
+    world.define(states(json!({ "A": { "Type": "Succeed" } })));
+    let execution = world.start("e", json!({})).await;
+    let before = world.closed(&execution).await;
+    // The second telling is written down as told just after the listener was called.
+    while world
+        .sfn
+        .driver
+        .read(|store| store.next_notice())
+        .unwrap()
+        .is_some()
+    {
+        tokio::task::yield_now().await;
+    }
+    let mut world = die(world, &file(&dir));
+    world.sfn.resume();
+    assert_eq!(world.describe(&execution).await, before);
+    let again = json!({ "stateMachineArn": MACHINE, "name": "e" });
+    assert_eq!(
+        world.refused("StartExecution", again).await,
+        "ExecutionAlreadyExists"
+    );
+    tokio::task::yield_now().await;
+    assert!(world.changes.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_file_of_another_version_is_refused() {
+    let dir = TempDir::new().unwrap();
+    drop(Store::open(Some(&file(&dir))).unwrap());
+    let connection = rusqlite::Connection::open(file(&dir)).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(
+        Store::open(Some(&file(&dir))),
+        Err(crate::Error::Corrupt(_))
+    ));
+}
+
+/// Plays an engine that drives `Advance → PollJob (throttled once) → PollGate → Succeed`, over as many lives as it takes.
+#[derive(Default)]
+struct Engine {
+    /// The last token it was given, and the word for what comes next: sent again until the answer is heard.
+    owed: Option<(String, &'static str)>,
+    /// Functions whose wait was ended with a 200.
+    acknowledged: Vec<String>,
+    throttled: bool,
+    told: Vec<String>,
+    /// Whether it lets the function's return arrive before it sends the token.
+    patient: bool,
+}
+
+impl Engine {
+    const EXECUTION: &str = "arn:aws:states:eu-central-1:123456789012:execution:m:e";
+
+    /// One life. `true` once the execution is closed, `false` when the process has died.
+    async fn live(&mut self, world: &mut World) -> bool {
+        let start = json!({ "stateMachineArn": MACHINE, "name": "e", "input": r#"{"run":"r","generation":1}"# });
+        let (status, answer) = world.ask("StartExecution", start).await;
+        match status {
+            200 => {}
+            503 => return false,
+            _ => assert_eq!(answer["__type"], "ExecutionAlreadyExists", "{answer}"),
+        }
+        let mut idle = 0;
+        loop {
+            for _ in 0..if self.patient { 10 } else { 0 } {
+                tokio::task::yield_now().await;
+            }
+            if let Some((token, next)) = self.owed.take()
+                && !self.send(world, token, next).await
+            {
+                return false;
+            }
+            while let Ok(change) = world.changes.try_recv() {
+                self.told.push(change.status);
+            }
+            match world.calls.try_recv() {
+                Ok(call) => self.act(call),
+                Err(_) if !world.sfn.driver.is_ready() => return false,
+                Err(_)
+                    if world.describe(Self::EXECUTION).await["status"] == "SUCCEEDED"
+                        && world
+                            .sfn
+                            .driver
+                            .read(|store| store.next_notice())
+                            .unwrap()
+                            .is_none() =>
+                {
+                    return true;
+                }
+                Err(_) => {
+                    idle += 1;
+                    if idle % 20 == 0 {
+                        world.advance_ms(500);
+                    }
+                    assert!(
+                        idle < 5_000,
+                        "stuck: {:?}",
+                        world.events(Self::EXECUTION).await
+                    );
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, call: Call) {
+        assert!(
+            !self.acknowledged.contains(&call.function),
+            "an answer that was acknowledged is forgotten"
+        );
+        let next = match call.function.as_str() {
+            "advance" => "PollJob",
+            "poll-job" if !self.throttled => {
+                self.throttled = true;
+                return call.fails("Towpath.Throttled");
+            }
+            "poll-job" => "PollGate",
+            _ => "Succeed",
+        };
+        self.owed = Some((call.token(), next));
+        call.returns(Value::Null);
+    }
+
+    /// Sends a token; `false` when the process has died of it.
+    async fn send(&mut self, world: &World, token: String, next: &'static str) -> bool {
+        let output = json!({ "next": next }).to_string();
+        let (status, answer) = world
+            .ask(
+                "SendTaskSuccess",
+                json!({ "taskToken": token, "output": output }),
+            )
+            .await;
+        match status {
+            200 => self.acknowledged.push(
+                match next {
+                    "PollJob" => "advance",
+                    "PollGate" => "poll-job",
+                    _ => "poll-gate",
+                }
+                .to_owned(),
+            ),
+            503 => {
+                self.owed = Some((token, next));
+                return false;
+            }
+            // It counted before the process died, or its task was entered again.
+            _ => assert_eq!(answer["__type"], "TaskTimedOut", "{answer}"),
+        }
+        true
+    }
+}
+
+#[tokio::test]
+async fn death_at_any_write_loses_nothing_and_does_nothing_twice() {
+    let machine: Value = serde_json::from_str(
+        &include_str!("../../../../statemachines/run.asl.json")
+            .replace("${AdvanceFunction}", "advance")
+            .replace("${PollJobFunction}", "poll-job")
+            .replace("${PollGateFunction}", "poll-gate")
+            .replace("${SettleFunction}", "settle"),
+    )
+    .unwrap();
+    let mut deaths = 0;
+    for (write_is_done, patient) in [(false, false), (false, true), (true, false), (true, true)] {
+        for writes_left in 0.. {
+            let dir = TempDir::new().unwrap();
+            let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
+            world.define(machine.clone());
+            let fuse = Fuse {
+                writes_left,
+                write_is_done,
+                blown: false,
+            };
+            world
+                .sfn
+                .driver
+                .with_store_mut(|store| store.fuse = Some(fuse));
+            let mut engine = Engine {
+                patient,
+                ..Engine::default()
+            };
+            let survived = engine.live(&mut world).await;
+            if !survived {
+                deaths += 1;
+                world = die(world, &file(&dir));
+                world.sfn.resume();
+                assert!(engine.live(&mut world).await, "it dies only once");
+            }
+            let done = world.describe(Engine::EXECUTION).await;
+            assert_eq!(
+                output(&done),
+                json!("ended"),
+                "died at {writes_left}, {write_is_done}"
+            );
+            let ends = world.events(Engine::EXECUTION).await;
+            assert_eq!(
+                ends.iter()
+                    .filter(|event| *event == "TaskSucceeded")
+                    .count(),
+                3
+            );
+            assert_eq!(
+                ends.iter()
+                    .filter(|event| *event == "ExecutionStarted")
+                    .count(),
+                1
+            );
+            while let Ok(change) = world.changes.try_recv() {
+                engine.told.push(change.status);
+            }
+            for status in ["RUNNING", "SUCCEEDED"] {
+                assert!(
+                    engine.told.iter().any(|told| told == status),
+                    "nobody was told of {status}"
+                );
+            }
+            if survived {
+                break;
+            }
+        }
+    }
+    assert!(deaths >= 40, "every write is one to die at, not {deaths}");
+}
