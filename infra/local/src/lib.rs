@@ -1,1 +1,24 @@
-//! The local cloud: stands the template up in one process on loopback.
+//! The local cloud: what `infra/template.yaml` describes, in one process on loopback, for development and tests.
+//!
+//! Strict rather than complete: what it does not know, it refuses by name, and every call is checked against the
+//! policies in the template. Production is AWS.
+
+mod aws;
+mod cloud;
+mod dynamodb;
+mod error;
+mod events;
+mod http;
+mod iam;
+mod lambda;
+mod loopback;
+mod random;
+mod states;
+mod tasks;
+mod template;
+
+pub use cloud::{Cloud, Counts, Options};
+pub use error::Error;
+pub use iam::{StatementInfo, StatementUse};
+pub use lambda::{Duplicates, Factory, Function, Functions};
+pub use towpath_stepfunctions::InvokeError;

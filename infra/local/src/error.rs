@@ -1,0 +1,70 @@
+//! Why a local cloud cannot be stood up.
+
+use std::path::PathBuf;
+
+/// Why a local cloud cannot be stood up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or port could not be used.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// How it failed.
+        source: std::io::Error,
+    },
+    /// A file is not the YAML or JSON it should be.
+    #[error("{} cannot be read: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// The template asks for something the local cloud does not have, or contradicts itself.
+    #[error("the template, at {place}: {message}")]
+    Template {
+        /// Where in the template, as a path of its keys.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Another local cloud uses the data directory.
+    #[error("{} is in use by another local cloud; stop that one, or give this one a directory of its own", .0.display())]
+    Locked(PathBuf),
+    /// The database refused what the template asks for.
+    #[error("the database: {0}")]
+    Database(String),
+    /// The state machine could not be loaded.
+    #[error("the state machine {name}: {message}")]
+    StateMachine {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A function could not be started.
+    #[error("the function {name}: {message}")]
+    Function {
+        /// Its logical id.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self::Io {
+            what: what.into(),
+            source,
+        }
+    }
+
+    pub(crate) fn template(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Template {
+            place: place.into(),
+            message: message.into(),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The HTTP API: API Gateway's events in, its responses out, under its limits.
+
+mod answer;
+mod event;
+mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use towpath_clock::Clock;
+
+use crate::lambda::{Kind, Lambda};
+use crate::loopback;
+use crate::template::{FunctionSpec, Trigger};
+use routes::Routes;
+
+/// What a request may carry, in bytes.
+const BODY_LIMIT: usize = 10 * 1024 * 1024;
+/// How long API Gateway waits for a function.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The front of the HTTP API.
+pub(crate) struct Front {
+    routes: Routes,
+    lambda: Arc<Lambda>,
+    clock: Clock,
+    port: u16,
+}
+
+impl Front {
+    /// The front of these functions, on this port.
+    pub(crate) fn router(
+        functions: &[FunctionSpec],
+        lambda: Arc<Lambda>,
+        clock: Clock,
+        port: u16,
+    ) -> Router {
+        let mut routes = Routes::default();
+        for function in functions {
+            for trigger in &function.triggers {
+                if let Trigger::Http { method, path } = trigger {
+                    routes.add(method, path.as_deref(), &function.id);
+                }
+            }
+        }
+        Router::new().fallback(handle).with_state(Arc::new(Self {
+            routes,
+            lambda,
+            clock,
+            port,
+        }))
+    }
+}
+
+async fn handle(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    if !loopback::is_ours(&parts.headers, front.port) {
+        let why = "Forbidden: the local cloud only answers programs of this machine that call it by its own name";
+        return answer::message(StatusCode::FORBIDDEN, why);
+    }
+    let Some(found) = front.routes.find(parts.method.as_str(), parts.uri.path()) else {
+        return answer::message(StatusCode::NOT_FOUND, "Not Found");
+    };
+    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
+        return answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+    };
+    let event = event::event(&parts, &body, &found, front.clock.now_ms());
+    // The function goes on after the gateway has given up, as it does on AWS.
+    let (lambda, target) = (Arc::clone(&front.lambda), found.target.clone());
+    let invocation =
+        tokio::spawn(async move { lambda.invoke(&target, event, Kind::Synchronous).await });
+    let failed = || answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+    match tokio::time::timeout(PATIENCE, invocation).await {
+        Err(_) => answer::message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+        Ok(Ok(Ok(answered))) => answer::response(&answered).unwrap_or_else(|| {
+            tracing::error!(
+                function = found.target,
+                "the answer is no response of format 2.0"
+            );
+            failed()
+        }),
+        Ok(Ok(Err(failure))) if failure.error == "Lambda.RequestTooLargeException" => {
+            answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
+        }
+        Ok(Ok(Err(failure))) => {
+            tracing::error!(
+                function = found.target,
+                error = failure.error,
+                cause = failure.cause,
+                "a function failed"
+            );
+            failed()
+        }
+        Ok(Err(_)) => failed(),
+    }
+}

@@ -1,0 +1,451 @@
+//! The template as the local cloud needs it: what there is to stand up, every reference resolved.
+//!
+//! A template is read strictly. A resource, property or event that matters for running and is not understood is an
+//! error that names it; what only matters in the cloud is passed over by an explicit list. So a template that loads
+//! here behaves here as it will there.
+
+mod function;
+mod intrinsics;
+mod policy;
+mod table;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use intrinsics::Scope;
+pub(crate) use intrinsics::{ACCOUNT, REGION, STACK, arn};
+pub(crate) use policy::{Effect, Policy, Quantifier, Statement, Test};
+pub(crate) use table::Table;
+
+use crate::error::Error;
+
+/// What has no part in running a request here.
+const CLOUD_ONLY: [&str; 12] = [
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::Logs::LogGroup",
+    "AWS::Logs::MetricFilter",
+    "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::Topic",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SQS::Queue",
+    "AWS::SQS::QueuePolicy",
+    "AWS::SecretsManager::Secret",
+];
+
+/// A stack: everything a template describes.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    pub(crate) tables: Vec<Table>,
+    pub(crate) functions: Vec<FunctionSpec>,
+    pub(crate) machines: Vec<Machine>,
+    /// Managed policies and the inline ones of functions and machines, by logical id of what they belong to.
+    pub(crate) policies: BTreeMap<String, Policy>,
+    /// Which policies hold for a function's or machine's role, by its logical id.
+    pub(crate) roles: BTreeMap<String, Role>,
+    pub(crate) outputs: BTreeMap<String, String>,
+}
+
+/// The role of a function or machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    /// Who it is in AWS's messages.
+    pub(crate) user_arn: String,
+    /// The keys of its policies in [`Stack::policies`].
+    pub(crate) policies: Vec<String>,
+}
+
+/// A Lambda function.
+#[derive(Clone, Debug)]
+pub(crate) struct FunctionSpec {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arn: String,
+    /// What `cargo lambda` calls it: the name of its binary.
+    pub(crate) binary: Option<String>,
+    pub(crate) timeout: Duration,
+    pub(crate) memory_mb: u64,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) triggers: Vec<Trigger>,
+}
+
+/// What invokes a function.
+#[derive(Clone, Debug)]
+pub(crate) enum Trigger {
+    /// A route of the HTTP API: a method or `ANY`, and a path. Path `None` is `$default`.
+    Http {
+        method: String,
+        path: Option<String>,
+    },
+    /// An event on the bus that matches.
+    Event { name: String, pattern: Value },
+    /// Every so often, with this input or the event EventBridge makes.
+    Schedule {
+        name: String,
+        every: Duration,
+        input: Option<Value>,
+    },
+}
+
+/// A state machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arn: String,
+    /// Its definition with the substitutions made.
+    pub(crate) definition: Value,
+}
+
+impl Stack {
+    /// Reads a template. `api_url` is where its HTTP API will listen.
+    pub(crate) fn load(path: &Path, api_url: &str) -> Result<Self, Error> {
+        let text = read(path)?;
+        let syntax = |message| Error::Syntax {
+            path: path.to_owned(),
+            message,
+        };
+        let document = yaml::parse(&text).map_err(syntax)?;
+        let section = |name: &str| -> Result<Map<String, Value>, Error> {
+            match document.get(name) {
+                None => Ok(Map::new()),
+                Some(section) => object(section, name).cloned(),
+            }
+        };
+        for key in object(&document, "the document")?.keys() {
+            let known = [
+                "AWSTemplateFormatVersion",
+                "Transform",
+                "Description",
+                "Metadata",
+                "Parameters",
+                "Rules",
+            ]
+            .iter()
+            .chain(&["Conditions", "Globals", "Resources", "Outputs"])
+            .any(|name| name == key);
+            if !known {
+                return Err(Error::template(
+                    key,
+                    "the local cloud does not know this section",
+                ));
+            }
+        }
+        let mut parameters = BTreeMap::new();
+        for (name, parameter) in section("Parameters")? {
+            let default = parameter.get("Default").cloned().ok_or_else(|| {
+                Error::template(
+                    format!("Parameters.{name}"),
+                    "it needs a Default: here is nobody to ask",
+                )
+            })?;
+            parameters.insert(name, default);
+        }
+        let (conditions, resources) = (section("Conditions")?, section("Resources")?);
+        let scope = Scope {
+            parameters,
+            conditions: &conditions,
+            resources: &resources,
+            api_url,
+        };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut stack = Self::of_resources(&scope, &section("Globals")?, folder)?;
+        for (name, output) in section("Outputs")? {
+            let place = format!("Outputs.{name}.Value");
+            let value = output
+                .get("Value")
+                .ok_or_else(|| Error::template(&place, "it is missing"))?;
+            stack.outputs.insert(name, scope.text(value, &place)?);
+        }
+        Ok(stack)
+    }
+
+    fn of_resources(
+        scope: &Scope<'_>,
+        globals: &Map<String, Value>,
+        folder: &Path,
+    ) -> Result<Self, Error> {
+        if let Some(other) = globals.keys().find(|kind| *kind != "Function") {
+            return Err(Error::template(
+                format!("Globals.{other}"),
+                "the local cloud only knows Function here",
+            ));
+        }
+        let mut stack = Self {
+            tables: Vec::new(),
+            functions: Vec::new(),
+            machines: Vec::new(),
+            policies: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+        };
+        for (id, resource) in scope.resources {
+            let at = Resource::new(scope, id, resource)?;
+            if !at.exists()? {
+                continue;
+            }
+            match at.kind {
+                "AWS::DynamoDB::Table" => stack.tables.push(Table::read(&at)?),
+                "AWS::Serverless::Function" => stack.function(&at, globals.get("Function"))?,
+                "AWS::Serverless::StateMachine" => stack.machine(&at, folder)?,
+                "AWS::IAM::ManagedPolicy" => {
+                    let properties = at.properties()?;
+                    at.only(
+                        &properties,
+                        &["PolicyDocument"],
+                        &["Description", "ManagedPolicyName", "Path"],
+                    )?;
+                    let document = properties.get("PolicyDocument").unwrap_or(&Value::Null);
+                    stack.policies.insert(
+                        id.clone(),
+                        Policy::read(document, &at.place("PolicyDocument"))?,
+                    );
+                }
+                "AWS::Serverless::HttpApi" => {
+                    // Throttling, access logs and the like: nothing that changes an answer here.
+                    let harmless = [
+                        "FailOnWarnings",
+                        "DefaultRouteSettings",
+                        "AccessLogSettings",
+                        "Description",
+                        "Name",
+                        "Tags",
+                    ];
+                    at.only(&at.properties()?, &[], &harmless)?;
+                }
+                kind if CLOUD_ONLY.contains(&kind) => {}
+                kind => {
+                    let message = format!("the local cloud does not know resources of type {kind}");
+                    return Err(Error::template(at.place(""), message));
+                }
+            }
+        }
+        Ok(stack)
+    }
+
+    fn machine(&mut self, at: &Resource<'_>, folder: &Path) -> Result<(), Error> {
+        let properties = at.properties()?;
+        let understood = [
+            "Name",
+            "Type",
+            "DefinitionUri",
+            "DefinitionSubstitutions",
+            "Policies",
+        ];
+        at.only(
+            &properties,
+            &understood,
+            &["Tracing", "Logging", "Tags", "AutoPublishAlias"],
+        )?;
+        if properties
+            .get("Type")
+            .is_some_and(|kind| kind != "STANDARD")
+        {
+            return Err(Error::template(
+                at.place("Type"),
+                "the local cloud has STANDARD state machines only",
+            ));
+        }
+        let uri = at.text(&properties, "DefinitionUri")?;
+        let path = folder.join(uri);
+        let mut text = read(&path)?;
+        for (name, value) in at.map(&properties, "DefinitionSubstitutions")? {
+            // Inside a JSON string, so its quotes have to be escaped; ours are ARNs.
+            let place = at.place(&format!("DefinitionSubstitutions.{name}"));
+            let value = value
+                .as_str()
+                .ok_or_else(|| Error::template(place, "a text has to stand here"))?;
+            text = text.replace(&format!("${{{name}}}"), value);
+        }
+        let definition = serde_json::from_str(&text).map_err(|error| Error::Syntax {
+            path: path.clone(),
+            message: error.to_string(),
+        })?;
+        if let Some((_, rest)) = text.split_once("${") {
+            let name = rest.split('}').next().unwrap_or_default();
+            let message = format!("{} uses ${{{name}}}, which is not given", path.display());
+            return Err(Error::template(
+                at.place("DefinitionSubstitutions"),
+                message,
+            ));
+        }
+        let name = at.scope.name(at.id, &at.place("Name"))?;
+        self.role(at, &properties, &name)?;
+        let arn = arn("states", &format!("stateMachine:{name}"));
+        self.machines.push(Machine {
+            id: at.id.to_owned(),
+            name,
+            arn,
+            definition,
+        });
+        Ok(())
+    }
+
+    /// Reads the `Policies` of a function or machine: managed ones by reference, inline ones.
+    fn role(
+        &mut self,
+        at: &Resource<'_>,
+        properties: &Map<String, Value>,
+        session: &str,
+    ) -> Result<(), Error> {
+        let mut role = Role {
+            user_arn: format!(
+                "arn:aws:sts::{ACCOUNT}:assumed-role/{}-{}Role/{session}",
+                STACK, at.id
+            ),
+            policies: Vec::new(),
+        };
+        let mut inline = Policy::default();
+        let listed = properties
+            .get("Policies")
+            .cloned()
+            .unwrap_or(Value::Array(Vec::new()));
+        let listed = if listed.is_array() {
+            listed
+        } else {
+            Value::Array(vec![listed])
+        };
+        for (index, policy) in listed.as_array().into_iter().flatten().enumerate() {
+            let place = at.place(&format!("Policies[{index}]"));
+            match policy {
+                // AWS's own: logs and traces, which nobody calls here.
+                Value::String(managed) if managed.starts_with("arn:aws:iam::aws:policy/") => {}
+                Value::String(managed) => {
+                    let ours = format!("arn:aws:iam::{ACCOUNT}:policy/{}-", STACK);
+                    let key = managed.strip_prefix(&ours).ok_or_else(|| {
+                        Error::template(
+                            &place,
+                            format!("the local cloud does not know the policy {managed}"),
+                        )
+                    })?;
+                    role.policies.push(key.to_owned());
+                }
+                document => inline
+                    .statements
+                    .extend(Policy::read(document, &place)?.statements),
+            }
+        }
+        if !inline.statements.is_empty() {
+            role.policies.push(at.id.to_owned());
+            self.policies.insert(at.id.to_owned(), inline);
+        }
+        self.roles.insert(at.id.to_owned(), role);
+        Ok(())
+    }
+}
+
+/// One resource of the template, and where it stands.
+pub(crate) struct Resource<'a> {
+    pub(crate) scope: &'a Scope<'a>,
+    pub(crate) id: &'a str,
+    pub(crate) kind: &'a str,
+    resource: &'a Map<String, Value>,
+}
+
+impl<'a> Resource<'a> {
+    fn new(scope: &'a Scope<'a>, id: &'a str, resource: &'a Value) -> Result<Self, Error> {
+        let place = format!("Resources.{id}");
+        let resource = object(resource, &place)?;
+        let kind = resource.get("Type").and_then(Value::as_str);
+        let kind = kind.ok_or_else(|| Error::template(place, "it has no Type"))?;
+        Ok(Self {
+            scope,
+            id,
+            kind,
+            resource,
+        })
+    }
+
+    /// Where a property stands, for messages.
+    pub(crate) fn place(&self, property: &str) -> String {
+        match property {
+            "" => format!("Resources.{}", self.id),
+            property => format!("Resources.{}.Properties.{property}", self.id),
+        }
+    }
+
+    fn exists(&self) -> Result<bool, Error> {
+        match self.resource.get("Condition").and_then(Value::as_str) {
+            Some(condition) => self.scope.condition(condition, &self.place("")),
+            None => Ok(true),
+        }
+    }
+
+    pub(crate) fn properties(&self) -> Result<Map<String, Value>, Error> {
+        let given = self
+            .resource
+            .get("Properties")
+            .cloned()
+            .unwrap_or_else(|| Map::new().into());
+        object(
+            &self
+                .scope
+                .value(&given, &self.place("").replace("Properties.", ""))?,
+            &self.place(""),
+        )
+        .cloned()
+    }
+
+    pub(crate) fn metadata(&self) -> Option<&Value> {
+        self.resource.get("Metadata")
+    }
+
+    /// Refuses properties that are neither understood nor known to be harmless.
+    pub(crate) fn only(
+        &self,
+        properties: &Map<String, Value>,
+        understood: &[&str],
+        harmless: &[&str],
+    ) -> Result<(), Error> {
+        match properties
+            .keys()
+            .find(|key| !understood.iter().chain(harmless).any(|known| known == key))
+        {
+            None => Ok(()),
+            Some(key) => {
+                let message = format!(
+                    "the local cloud does not know this property of {}",
+                    self.kind
+                );
+                Err(Error::template(self.place(key), message))
+            }
+        }
+    }
+
+    pub(crate) fn text<'p>(
+        &self,
+        properties: &'p Map<String, Value>,
+        name: &str,
+    ) -> Result<&'p str, Error> {
+        let text = properties.get(name).and_then(Value::as_str);
+        text.ok_or_else(|| Error::template(self.place(name), "a text has to stand here"))
+    }
+
+    fn map(
+        &self,
+        properties: &Map<String, Value>,
+        name: &str,
+    ) -> Result<Map<String, Value>, Error> {
+        properties.get(name).map_or_else(
+            || Ok(Map::new()),
+            |map| object(map, &self.place(name)).cloned(),
+        )
+    }
+}
+
+fn object<'v>(value: &'v Value, place: &str) -> Result<&'v Map<String, Value>, Error> {
+    value
+        .as_object()
+        .ok_or_else(|| Error::template(place, "names and values have to stand here"))
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::io(format!("cannot read {}", path.display()), error))
+}

@@ -1,0 +1,132 @@
+//! What the template says is what there is; what it says wrongly is named.
+
+mod support;
+
+use serde_json::Value;
+use support::{SMALL, answering, cloud_of, dynamodb, functions, options, real_template};
+use towpath_local::Cloud;
+
+#[tokio::test]
+async fn the_real_template_stands_up() {
+    let cloud = Cloud::start(options(&real_template(), functions([])))
+        .await
+        .unwrap();
+    assert_eq!(cloud.output("ApiUrl").as_deref(), Some(cloud.url()));
+    let client = dynamodb(&cloud.aws_environment("operator"));
+    let mut tables = client
+        .list_tables()
+        .send()
+        .await
+        .unwrap()
+        .table_names()
+        .to_vec();
+    tables.sort();
+    assert_eq!(
+        tables,
+        [
+            cloud.output("ExecutorsTable").unwrap(),
+            cloud.output("RunsTable").unwrap()
+        ]
+    );
+    let runs = client
+        .describe_table()
+        .table_name(cloud.output("RunsTable").unwrap())
+        .send()
+        .await
+        .unwrap();
+    let mut indexes: Vec<_> = runs
+        .table()
+        .unwrap()
+        .global_secondary_indexes()
+        .iter()
+        .filter_map(|index| index.index_name())
+        .collect();
+    indexes.sort_unstable();
+    assert_eq!(indexes, ["due", "listing"]);
+    assert_eq!(
+        cloud.output("StateMachineArn").as_deref(),
+        Some("arn:aws:states:us-east-1:000000000000:stateMachine:towpath-run")
+    );
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_real_template_spreads_the_shards_over_its_schedules() {
+    let (tick, mut told) = support::telling();
+    let cloud = Cloud::start(options(
+        &real_template(),
+        functions([("TickFunction", tick)]),
+    ))
+    .await
+    .unwrap();
+    cloud.fire_schedules().await;
+    let mut shards: Vec<u64> = Vec::new();
+    while let Ok(event) = told.try_recv() {
+        shards.extend(
+            event["shards"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(Value::as_u64),
+        );
+    }
+    shards.sort_unstable();
+    assert_eq!(shards, (0..16).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_named() {
+    for (right, wrong, named) in [
+        (
+            "Timeout: 1\n",
+            "Tiemout: 1\n",
+            "Resources.Second.Properties.Tiemout",
+        ),
+        ("!Ref Table", "!Ref Tabel", "Tabel"),
+        (
+            "rate(1 minute)",
+            "cron(0 * * * ? *)",
+            "Resources.Second.Properties.Events.Minute",
+        ),
+        (
+            "prefix: ship",
+            "cidr: 10.0.0.0/8",
+            "Resources.Second.Properties.Events.Shipped.Pattern",
+        ),
+        (
+            "AWS::Serverless::HttpApi",
+            "AWS::Serverless::GraphQLApi",
+            "AWS::Serverless::GraphQLApi",
+        ),
+        (
+            "Effect: Allow",
+            "Effect: Maybe",
+            "Resources.First.Properties.Policies[0].Statement[0].Effect",
+        ),
+        (
+            "!GetAtt Api.ApiEndpoint",
+            "!GetAtt Api.Speed",
+            "Outputs.Url.Value",
+        ),
+        ("Type: ScheduleV2", "Type: Kafka", "Kafka"),
+        ("Resources:\n", "Resources: [\n", "cannot be read"),
+    ] {
+        assert!(SMALL.contains(right), "{right}");
+        let error = cloud_of(&SMALL.replacen(right, wrong, 1), functions([]))
+            .await
+            .err();
+        let message = error.map_or("no error".to_owned(), |error| error.to_string());
+        assert!(message.contains(named), "{wrong}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_the_template_does_not_have_is_named() {
+    let stray = answering(Ok);
+    let error = cloud_of(SMALL, functions([("Frist", stray)]))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("Frist"), "{error}");
+}
