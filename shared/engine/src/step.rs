@@ -99,7 +99,7 @@ pub struct Job {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Checking {
-    /// The probe that is under way; none: the next poll begins one.
+    /// The probe that is under way; none: it is too early to say, and the next begins when the wait is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<JobId>,
 }

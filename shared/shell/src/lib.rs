@@ -1,1 +1,43 @@
-//! The imperative shell: load, decide, commit, do, fold, commit.
+//! The imperative shell: load, decide, commit the intent, do it, fold the answer in, commit.
+//!
+//! [`App::drive`] is what the three actions of the state machine do, [`App::look`] what happens when a job or a gate
+//! has something to say or the minute tick comes by, [`App::settle`] what happens when a driver dies, and the rest is
+//! what people ask for: [`App::start_run`], [`App::answer`], [`App::stop_run`], [`App::retry_run`],
+//! [`App::restart_run`].
+//!
+//! Every effect follows the commit that wants it: what must follow is in the commit itself (the mailbox's `wake` and
+//! `drive`, a row for each job to be stopped), is done at once, and is done again by the tick if it was not.
+
+mod app;
+mod drive;
+mod error;
+mod event;
+mod fold;
+mod human;
+mod intake;
+mod look;
+mod outbox;
+mod settle;
+mod simulated;
+mod tick;
+mod view;
+mod work;
+
+pub use app::{App, Config};
+pub use error::Error;
+pub use event::{Entry, JobEvent, Settle, Token};
+pub use human::Answered;
+pub use intake::Caller;
+pub use tick::Ticked;
+
+/// Sets up logs: JSON lines, one per event, at the level of `RUST_LOG` (`info` when that is not set).
+pub fn init_logs() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter);
+    // A second call changes nothing: the first one's set-up stays.
+    let _ = subscriber.try_init();
+}

@@ -1,7 +1,7 @@
 //! Advance: one step action.
 
 use super::{Illegal, Run};
-use crate::{Activity, Binding, Checking, Gate, Outcome, Role, Status, Timestamp};
+use crate::{Activity, Binding, Gate, Outcome, Role, Status, Timestamp};
 
 /// Performs at most one action of the present step. A run that waits keeps waiting: a driver that re-enters re-parks
 /// it and never ends it.
@@ -39,8 +39,7 @@ fn begin(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> {
                 // A human sent the gate's result back: whoever can mend it is the helper, at no cost to its attempts.
                 return run.dispatch(Role::Helper, now);
             }
-            run.step.activity = Activity::Checking(Checking { probe: None });
-            Ok(run.outcome())
+            Ok(run.look())
         }
         (None, Some(Binding::Process(_))) => run.dispatch(Role::Main, now),
         (None, Some(Binding::Simulated(_))) => {

@@ -122,6 +122,13 @@ impl Run {
         Ok(self.outcome())
     }
 
+    /// Sends a gate's probe. It is started once this is durable.
+    fn look(&mut self) -> Outcome {
+        let probe = self.next_job(Role::Probe);
+        self.step.activity = Activity::Checking(crate::Checking { probe: Some(probe) });
+        self.outcome()
+    }
+
     /// Leaves the finished step for the next one.
     fn move_on(&mut self) -> Result<(), Illegal> {
         let next = StepIndex(self.head.current.0 + 1);

@@ -32,9 +32,7 @@ pub enum GateAnswer {
 pub fn begin_probe(run: &mut Run) -> Result<Outcome, Illegal> {
     match &run.step.activity {
         Activity::Checking(Checking { probe: None }) if run.head.status == Status::Running => {
-            let probe = run.next_job(Role::Probe);
-            run.step.activity = Activity::Checking(Checking { probe: Some(probe) });
-            Ok(run.outcome())
+            Ok(run.look())
         }
         Activity::Checking(_) => Ok(run.outcome()),
         _ => Err(run.illegal("it is at no gate that looks")),

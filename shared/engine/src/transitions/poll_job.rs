@@ -1,7 +1,7 @@
 //! Poll job: what became of the job the run waits for.
 
 use super::{AgentAnswer, Illegal, Run, record};
-use crate::{Activity, Checking, FailureKind, Job, Outcome, Role, Timestamp};
+use crate::{Activity, FailureKind, Job, Outcome, Role, Timestamp};
 
 /// What a job's runtime says.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,9 +55,7 @@ pub fn poll_job(run: &mut Run, answer: JobAnswer, now: Timestamp) -> Result<Outc
         JobAnswer::Unreadable(_) if now >= job.deadline => Ok(out_of_time(&job, run)),
         JobAnswer::Unreadable(error) => Ok(unreadable(run, error)),
         // A helper's own result is ignored: the probe says whether it helped.
-        JobAnswer::Done(_) | JobAnswer::Failed { .. } if job.role == Role::Helper => {
-            Ok(look_again(run))
-        }
+        JobAnswer::Done(_) | JobAnswer::Failed { .. } if job.role == Role::Helper => Ok(run.look()),
         JobAnswer::Done(answer) => record(run, answer, now),
         JobAnswer::Failed {
             kind,
@@ -108,7 +106,7 @@ fn evicted(
     Ok(match job.role {
         Role::Helper => {
             run.changes.reap.push(job.id.clone());
-            look_again(run)
+            run.look()
         }
         Role::Main | Role::Probe => Outcome::JobEvicted {
             error,
@@ -127,9 +125,4 @@ fn unreadable(run: &mut Run, error: String) -> Outcome {
         error: format!("the job's status could not be read {UNREADABLE_LIMIT} times in a row"),
         detail: Some(error),
     }
-}
-
-fn look_again(run: &mut Run) -> Outcome {
-    run.step.activity = Activity::Checking(Checking { probe: None });
-    Outcome::Continue
 }

@@ -1,0 +1,70 @@
+//! Who asks: the API key of a request.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use towpath_auth::Key;
+use towpath_contracts::Code;
+use towpath_shell::{App, Caller, Error};
+use towpath_store::Scope;
+
+use crate::problem::No;
+
+/// The holder of a key that may do what `SCOPE` says: one of the constants below.
+pub(crate) struct Holder<const SCOPE: u8>(pub(crate) Caller);
+
+pub(crate) const READ: u8 = 0;
+pub(crate) const START: u8 = 1;
+pub(crate) const DECIDE: u8 = 2;
+pub(crate) const ADMIN: u8 = 3;
+
+fn scope(number: u8) -> Scope {
+    match number {
+        READ => Scope::Read,
+        START => Scope::Start,
+        DECIDE => Scope::Decide,
+        _ => Scope::Admin,
+    }
+}
+
+impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
+    type Rejection = No;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, No> {
+        let no_key = || {
+            No::new(
+                Code::Unauthorized,
+                "send an API key: Authorization: Bearer twk_…",
+            )
+        };
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .ok_or_else(no_key)?
+            .to_str()
+            .map_err(|_| no_key())?;
+        let token = header.strip_prefix("Bearer ").ok_or_else(no_key)?;
+        let unknown = || No::new(Code::Unauthorized, "this API key is not known");
+        let key = Key::parse(token.trim()).map_err(|_| unknown())?;
+        let found = app
+            .store
+            .api_key(&key.hash())
+            .await
+            .map_err(|error| No(Error::from(error).into()))?;
+        let found = found.ok_or_else(unknown)?;
+        let needed = scope(SCOPE);
+        if found.scope < needed {
+            let message = format!(
+                "this needs a key of scope {needed:?}, and {} has {:?}",
+                found.name, found.scope
+            );
+            return Err(No::new(Code::Forbidden, message.to_lowercase()));
+        }
+        Ok(Self(Caller {
+            workspace: found.workspace,
+            name: found.name,
+        }))
+    }
+}

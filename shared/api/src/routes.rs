@@ -1,0 +1,286 @@
+//! Definitions and runs.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{OriginalUri, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use towpath_contracts::{
+    Code, List, OutputText, PipelineView, Problem, PutBlock, RestartRun, RunSummary, RunView,
+    StartRun, StopRun,
+};
+use towpath_engine::{Block, BlockId, BlockStatus, Pipeline, PipelineId, RunId, StepIndex};
+use towpath_shell::{App, Caller, Error};
+use towpath_store::{Error as StoreError, Kind, StoredPipeline};
+
+use crate::access::{ADMIN, DECIDE, Holder, READ, START};
+use crate::body::{Body, id, idempotency, parse};
+use crate::problem::No;
+
+type Shared = State<Arc<App>>;
+type Answer<T> = Result<Json<T>, No>;
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/pipelines", get(pipelines))
+        .route("/pipelines/{pipeline}", get(pipeline).put(put_pipeline))
+        .route("/blocks", get(blocks))
+        .route("/blocks/{block}", get(block).put(put_block))
+        .route("/runs", get(runs).post(start))
+        .route("/runs/{run}", get(run))
+        .route("/runs/{run}/steps/{step}/output", get(output))
+        .route("/runs/{run}/stop", post(stop))
+        .route("/runs/{run}/retry", post(retry))
+        .route("/runs/{run}/restart", post(restart))
+}
+
+#[derive(Deserialize)]
+struct After {
+    after: Option<String>,
+}
+
+fn stored<T>(result: Result<T, StoreError>) -> Result<T, No> {
+    result.map_err(|error| No(Error::from(error).into()))
+}
+
+async fn pipelines(
+    State(app): Shared,
+    Holder(caller): Holder<READ>,
+    Query(query): Query<After>,
+) -> Answer<List<PipelineView>> {
+    let page = stored(
+        app.store
+            .list(&caller.workspace, Kind::Pipeline, query.after.as_deref())
+            .await,
+    )?;
+    Ok(Json(List {
+        items: page.items.into_iter().map(pipeline_view).collect(),
+        next: page.next,
+    }))
+}
+
+fn pipeline_view(stored: StoredPipeline) -> PipelineView {
+    PipelineView {
+        version: stored.version,
+        pipeline: stored.pipeline,
+    }
+}
+
+async fn pipeline(
+    State(app): Shared,
+    Holder(caller): Holder<READ>,
+    Path(name): Path<String>,
+) -> Answer<PipelineView> {
+    let found = stored(
+        app.store
+            .pipeline(&caller.workspace, &id::<PipelineId>(&name)?)
+            .await,
+    )?;
+    let found =
+        found.ok_or_else(|| No::new(Code::NotFound, format!("there is no pipeline {name}")))?;
+    Ok(Json(pipeline_view(found)))
+}
+
+async fn put_pipeline(
+    State(app): Shared,
+    Holder(caller): Holder<ADMIN>,
+    Path(name): Path<String>,
+    Body(pipeline): Body<Pipeline>,
+) -> Answer<PipelineView> {
+    if pipeline.id != id::<PipelineId>(&name)? {
+        let message = format!("the body's id is {}, the path's is {name}", pipeline.id);
+        return Err(No(Problem::new(Code::InvalidRequest, message).at("id")));
+    }
+    let flaws = pipeline.flaws();
+    if !flaws.is_empty() {
+        let problem = Problem::new(
+            Code::InvalidPipeline,
+            "the pipeline cannot run; mend what `flaws` lists",
+        );
+        return Err(No(Problem {
+            flaws: flaws.into_iter().map(Into::into).collect(),
+            ..problem
+        }));
+    }
+    match app.store.put_pipeline(&caller.workspace, &pipeline).await {
+        Err(StoreError::Conflict) => Err(No::new(
+            Code::Busy,
+            "somebody else put this pipeline just now; look, then put it again",
+        )),
+        other => Ok(Json(pipeline_view(stored(other)?))),
+    }
+}
+
+async fn blocks(
+    State(app): Shared,
+    Holder(caller): Holder<READ>,
+    Query(query): Query<After>,
+) -> Answer<List<Block>> {
+    let page = stored(
+        app.store
+            .list(&caller.workspace, Kind::Block, query.after.as_deref())
+            .await,
+    )?;
+    Ok(Json(List {
+        items: page.items,
+        next: page.next,
+    }))
+}
+
+async fn block(
+    State(app): Shared,
+    Holder(caller): Holder<READ>,
+    Path(name): Path<String>,
+) -> Answer<Block> {
+    let found = stored(
+        app.store
+            .block(&caller.workspace, &id::<BlockId>(&name)?)
+            .await,
+    )?;
+    found
+        .map(Json)
+        .ok_or_else(|| No::new(Code::NotFound, format!("there is no block {name}")))
+}
+
+async fn put_block(
+    State(app): Shared,
+    Holder(caller): Holder<ADMIN>,
+    Path(name): Path<String>,
+    Body(put): Body<PutBlock>,
+) -> Answer<Block> {
+    let block = Block {
+        id: id(&name)?,
+        workspace: caller.workspace,
+        title: put.title,
+        description: put.description,
+        level: put.level,
+        repository: put.repository,
+        status: BlockStatus::Planned,
+        run_id: None,
+        pull_request: None,
+        confidence: None,
+        created_by: Some(caller.name),
+        rev: 0,
+    };
+    match app.store.put_block(&block).await {
+        Err(StoreError::Conflict) => Err(No::new(
+            Code::Busy,
+            "somebody else wrote this block just now; put it again",
+        )),
+        other => Ok(Json(stored(other)?)),
+    }
+}
+
+async fn runs(
+    State(app): Shared,
+    Holder(caller): Holder<READ>,
+    Query(query): Query<After>,
+) -> Answer<List<RunSummary>> {
+    Ok(Json(app.runs(&caller, query.after.as_deref()).await?))
+}
+
+async fn run(
+    State(app): Shared,
+    Holder(caller): Holder<READ>,
+    Path(run): Path<String>,
+) -> Answer<RunView> {
+    Ok(Json(app.view(&caller, &id(&run)?).await?))
+}
+
+#[derive(Deserialize)]
+struct Attempt {
+    attempt: Option<u32>,
+}
+
+async fn output(
+    State(app): Shared,
+    Holder(caller): Holder<READ>,
+    Path((run, step)): Path<(String, String)>,
+    Query(query): Query<Attempt>,
+) -> Answer<OutputText> {
+    let step = step
+        .parse()
+        .map_err(|_| No::new(Code::NotFound, format!("{step} is no step")))?;
+    Ok(Json(
+        app.output(&caller, &id(&run)?, StepIndex(step), query.attempt)
+            .await?,
+    ))
+}
+
+/// A body, whole, with what its `Idempotency-Key` says.
+type Whole = Result<Bytes, BytesRejection>;
+
+fn whole(body: Whole) -> Result<Bytes, No> {
+    body.map_err(|_| {
+        No::new(
+            Code::TooLarge,
+            format!("the body is larger than {} bytes", crate::BODY_LIMIT),
+        )
+    })
+}
+
+async fn start(
+    State(app): Shared,
+    Holder(caller): Holder<START>,
+    headers: HeaderMap,
+    OriginalUri(uri): OriginalUri,
+    body: Whole,
+) -> Result<(StatusCode, Json<RunView>), No> {
+    let body = whole(body)?;
+    let ask: StartRun = parse(&body)?;
+    let name = idempotency(&headers, uri.path(), &body)?;
+    let run = app.start_run(&caller, &ask, name.as_ref()).await?;
+    created(&app, &caller, &run).await
+}
+
+async fn created(
+    app: &App,
+    caller: &Caller,
+    run: &RunId,
+) -> Result<(StatusCode, Json<RunView>), No> {
+    Ok((StatusCode::CREATED, Json(app.view(caller, run).await?)))
+}
+
+async fn stop(
+    State(app): Shared,
+    Holder(caller): Holder<DECIDE>,
+    Path(run): Path<String>,
+    Body(ask): Body<StopRun>,
+) -> Answer<RunView> {
+    let run: RunId = id(&run)?;
+    app.stop_run(&caller, &run, &ask).await?;
+    Ok(Json(app.view(&caller, &run).await?))
+}
+
+async fn retry(
+    State(app): Shared,
+    Holder(caller): Holder<DECIDE>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+    OriginalUri(uri): OriginalUri,
+) -> Result<(StatusCode, Json<RunView>), No> {
+    let name = idempotency(&headers, uri.path(), b"")?;
+    let new = app.retry_run(&caller, &id(&run)?, name.as_ref()).await?;
+    created(&app, &caller, &new).await
+}
+
+async fn restart(
+    State(app): Shared,
+    Holder(caller): Holder<DECIDE>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+    OriginalUri(uri): OriginalUri,
+    body: Whole,
+) -> Result<(StatusCode, Json<RunView>), No> {
+    let body = whole(body)?;
+    let ask: RestartRun = parse(&body)?;
+    let name = idempotency(&headers, uri.path(), &body)?;
+    let new = app
+        .restart_run(&caller, &id(&run)?, &ask, name.as_ref())
+        .await?;
+    created(&app, &caller, &new).await
+}

@@ -1,0 +1,232 @@
+//! Drive: what the actions of the state machine do. One invocation goes from action to action, each committed before
+//! the next, until the run waits or ends.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use towpath_engine::{
+    Activity, FailureKind, Next, Outcome, Run, Stale, Status, advance, begin_probe, hand_over,
+    poll_gate, poll_job, record,
+};
+use towpath_runtime::{Fate, SubstrateError, gate_answer, job_answer};
+use towpath_store::Loaded;
+
+use crate::fold::{Mailbox, reason};
+use crate::{App, Entry, Error, simulated};
+
+/// Where an action leaves its invocation.
+enum Turn {
+    /// There is more to do, on the run as it now is.
+    Again(Box<Loaded>),
+    /// The run waits, and whoever ends the wait has the token.
+    Parked,
+    /// The invocation's own token is to be sent.
+    Release(Next),
+}
+
+/// How often an invocation loads again before it leaves the contention to the machine's retry.
+const CONFLICTS: u32 = 40;
+
+impl App {
+    /// Drives a run on for the execution that asks, until it waits, ends, or time is short.
+    ///
+    /// # Errors
+    /// Whatever is worth another invocation, by a name the machine's Retry knows; or a fault of our own, which its
+    /// Catch hands to [`App::settle`].
+    pub async fn drive(&self, entry: &Entry) -> Result<(), Error> {
+        let until = Instant::now() + self.fold;
+        let (mut loaded, mut conflicts): (Option<Box<Loaded>>, u32) = (None, 0);
+        loop {
+            let turn = match loaded.take() {
+                None => self.enter(entry).await,
+                Some(_) if Instant::now() >= until => Ok(Turn::Release(Next::Advance)),
+                Some(loaded) => self.turn(entry, *loaded).await,
+            };
+            match turn {
+                Ok(Turn::Again(next)) => loaded = Some(next),
+                Ok(Turn::Parked) => return Ok(()),
+                Ok(Turn::Release(next)) => {
+                    // Gone means that the machine has moved on without us, which is as good.
+                    self.send(entry.token.as_str(), next).await?;
+                    return Ok(());
+                }
+                Err(Error::Store(towpath_store::Error::Conflict)) if conflicts < CONFLICTS => {
+                    conflicts += 1;
+                    pause(conflicts).await;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    /// Loads the run and sees whether this invocation still has anything to say.
+    async fn enter(&self, entry: &Entry) -> Result<Turn, Error> {
+        let Some(loaded) = self.store.load(&entry.run).await? else {
+            return Ok(Turn::Release(Next::Succeed));
+        };
+        let newer = loaded.wait.fence.is_some_and(|held| held > entry.fence());
+        if loaded.run.head.generation == entry.generation && newer {
+            // A later entry of this execution has the run. Our token is as dead as the entry we are.
+            return Ok(Turn::Parked);
+        }
+        if loaded.run.head.generation != entry.generation || loaded.run.head.status.is_terminal() {
+            return Ok(Turn::Release(Next::Succeed));
+        }
+        let entered_before = loaded.wait.fence == Some(entry.fence());
+        if loaded.wait.entries >= self.entries_limit && !entered_before {
+            return self.give_over(&loaded).await;
+        }
+        self.turn(entry, loaded).await
+    }
+
+    /// Hands the run to its next execution, long before this one is full.
+    async fn give_over(&self, loaded: &Loaded) -> Result<Turn, Error> {
+        let mut run = loaded.run.clone();
+        hand_over(&mut run);
+        let wait = loaded
+            .wait
+            .without_driver()
+            .hand_over(run.head.generation, self.now());
+        let committed = self.commit(loaded, run, Mailbox::Becomes(wait)).await?;
+        self.try_deliver(&committed.run.head.id, committed.wait)
+            .await;
+        Ok(Turn::Release(Next::Handover))
+    }
+
+    /// One action.
+    async fn turn(&self, entry: &Entry, loaded: Loaded) -> Result<Turn, Error> {
+        let now = self.now();
+        let mut run = loaded.run.clone();
+        let outcome = match (run.head.status, run.step.activity.clone()) {
+            (Status::Done | Status::Failed, _) => return Ok(Turn::Release(Next::Succeed)),
+            (Status::Blocked | Status::Paused, _) => return self.park(entry, &loaded).await,
+            (Status::Running, Activity::Inline) => match simulated::agent(&run)? {
+                Ok(answer) => record(&mut run, answer, now)?,
+                Err(error) => Outcome::JobFailed {
+                    kind: FailureKind::Agent,
+                    error,
+                    detail: None,
+                },
+            },
+            (Status::Running, Activity::Job(job)) => {
+                match self.substrates.fate(run.spec()?, &job.id).await {
+                    Fate::NeverStarted => return self.start(entry, loaded).await,
+                    Fate::Unreadable(error) => {
+                        poll_job(&mut run, towpath_engine::JobAnswer::Unreadable(error), now)?
+                    }
+                    Fate::Known(snapshot) => poll_job(&mut run, job_answer(snapshot), now)?,
+                }
+            }
+            (Status::Running, Activity::Checking(checking)) => match &checking.probe {
+                None => begin_probe(&mut run)?,
+                Some(probe) => match self.substrates.fate(run.spec()?, probe).await {
+                    Fate::NeverStarted => return self.start(entry, loaded).await,
+                    // The probe's budget is the gate's: it looks again until that is spent.
+                    Fate::Unreadable(_) => run.outcome(),
+                    Fate::Known(snapshot) => poll_gate(&mut run, gate_answer(snapshot), now)?,
+                },
+            },
+            (
+                Status::Running,
+                Activity::Pending
+                | Activity::Done
+                | Activity::Deciding { .. }
+                | Activity::Approving { .. },
+            ) => advance(&mut run, now)?,
+        };
+        self.funnel(&mut run, outcome);
+        self.fold(entry, loaded, run).await
+    }
+
+    /// Commits what an action made of the run, and goes on from there.
+    async fn fold(&self, entry: &Entry, before: Loaded, run: Run) -> Result<Turn, Error> {
+        let now = self.now();
+        if run == before.run {
+            return self.park(entry, &before).await;
+        }
+        if run.head.status.is_terminal() {
+            return self.end(&before, run).await;
+        }
+        let Some(reason) = reason(&run) else {
+            let committed = self.commit(&before, run, Mailbox::Stays).await?;
+            return Ok(Turn::Again(Box::new(committed)));
+        };
+        let wait = match before
+            .wait
+            .begin(entry.fence(), entry.token.as_str(), reason, now)
+        {
+            Ok(wait) => wait,
+            Err(Stale::Superseded) => return Ok(Turn::Parked),
+            Err(Stale::OtherGeneration) => return Ok(Turn::Release(Next::Succeed)),
+        };
+        let dispatched =
+            run.step.live_job() != before.run.step.live_job() && run.step.live_job().is_some();
+        // The token is durable before the job exists, so the job's end always finds somebody to wake.
+        let committed = self.commit(&before, run, Mailbox::Becomes(wait)).await?;
+        match dispatched {
+            true => self.start(entry, committed).await,
+            false => Ok(Turn::Parked),
+        }
+    }
+
+    /// Starts the job or probe that the run is committed to, and parks.
+    async fn start(&self, entry: &Entry, loaded: Loaded) -> Result<Turn, Error> {
+        match self.start_work(&loaded.run).await? {
+            Ok(()) => self.park(entry, &loaded).await,
+            Err(SubstrateError::Unavailable(why)) => {
+                tracing::warn!(run = %loaded.run.head.id, "a job could not be started yet: {why}");
+                Err(Error::Unavailable("the job's runtime"))
+            }
+            Err(SubstrateError::Refused(error)) => {
+                let mut run = loaded.run.clone();
+                self.funnel(
+                    &mut run,
+                    Outcome::JobFailed {
+                        kind: FailureKind::Dispatch,
+                        error,
+                        detail: None,
+                    },
+                );
+                self.end(&loaded, run).await
+            }
+        }
+    }
+
+    /// Commits the end of the run.
+    async fn end(&self, before: &Loaded, run: Run) -> Result<Turn, Error> {
+        // The driver is this very invocation, and if it dies the machine's retry will find the run over.
+        let wait = before.wait.without_driver().over(self.now());
+        self.commit(before, run, Mailbox::Becomes(wait)).await?;
+        Ok(Turn::Release(Next::Succeed))
+    }
+
+    /// Begins the wait that the run is in, unless this entry has done so already.
+    async fn park(&self, entry: &Entry, loaded: &Loaded) -> Result<Turn, Error> {
+        let Some(reason) = reason(&loaded.run) else {
+            return Ok(Turn::Again(Box::new(loaded.clone())));
+        };
+        if loaded.wait.fence == Some(entry.fence())
+            && loaded.wait.reason == reason
+            && loaded.wait.wake.is_none()
+        {
+            return Ok(Turn::Parked);
+        }
+        match loaded
+            .wait
+            .begin(entry.fence(), entry.token.as_str(), reason, self.now())
+        {
+            Ok(wait) => {
+                self.store.put_wait(&loaded.run.head.id, &wait).await?;
+                Ok(Turn::Parked)
+            }
+            Err(Stale::Superseded) => Ok(Turn::Parked),
+            Err(Stale::OtherGeneration) => Ok(Turn::Release(Next::Succeed)),
+        }
+    }
+}
+
+/// A little longer after each conflict, and never the same for two who met.
+pub(crate) async fn pause(conflicts: u32) {
+    let spread = ulid::Ulid::new().random() % u128::from(4 * conflicts.min(16) + 1);
+    tokio::time::sleep(Duration::from_millis(u64::try_from(spread).unwrap_or(4))).await;
+}

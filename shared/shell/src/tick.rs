@@ -1,0 +1,101 @@
+//! Tick: once a minute somebody looks at what is due. The net under everything that should have happened by itself.
+
+use towpath_engine::{Reason, RunId};
+use towpath_store::Due;
+
+use crate::{App, Error, Settle};
+
+/// What a tick found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticked {
+    /// Rows that were due.
+    pub due: usize,
+    /// Deliveries that were overdue.
+    pub redelivered: usize,
+    /// Live runs without a driver.
+    pub driverless: usize,
+    /// Rows that could not be seen to.
+    pub failed: usize,
+}
+
+/// How many rows of a shard one tick takes on. What is left is due at the next.
+const BATCH: i32 = 200;
+
+impl App {
+    /// Sees to what is due in these shards. One row's trouble is not another's.
+    ///
+    /// # Errors
+    /// If a shard cannot be read at all.
+    pub async fn tick(&self, shards: &[u16]) -> Result<Ticked, Error> {
+        let mut ticked = Ticked::default();
+        for shard in shards {
+            for due in self.store.due(*shard, self.now(), BATCH).await? {
+                ticked.due += 1;
+                let seen = match &due {
+                    Due::Wait(run) => self.see_to_run(run, &mut ticked).await,
+                    Due::Reap(job) => self.see_to_job(job).await,
+                };
+                match seen {
+                    Ok(()) | Err(Error::Store(towpath_store::Error::Conflict)) => {}
+                    Err(error) => {
+                        ticked.failed += 1;
+                        tracing::error!(
+                            ?due,
+                            error = error.name(),
+                            "could not be seen to: {error}"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(ticked)
+    }
+
+    async fn see_to_run(&self, run: &RunId, ticked: &mut Ticked) -> Result<(), Error> {
+        let Some(wait) = self.store.wait(run).await? else {
+            return Ok(());
+        };
+        // The index lags behind; only the record itself says whether something is due.
+        if wait.due.is_none_or(|due| due > self.now()) {
+            return Ok(());
+        }
+        if wait.wake.is_some() || wait.drive {
+            ticked.redelivered += 1;
+            return self.deliver(run, wait, true).await;
+        }
+        if wait.reason == Reason::Nothing {
+            return Ok(());
+        }
+        if let Some(error) = self.driver_death(run, wait.generation).await? {
+            ticked.driverless += 1;
+            return self
+                .settle(&Settle {
+                    run: run.clone(),
+                    generation: wait.generation,
+                    error,
+                })
+                .await;
+        }
+        match wait.reason {
+            Reason::Job { .. } | Reason::Gate { .. } if wait.token.is_some() => {
+                self.look(run, None).await
+            }
+            _ => Ok(self.store.put_wait(run, &wait.looked(self.now())).await?),
+        }
+    }
+
+    async fn see_to_job(&self, job: &towpath_engine::JobId) -> Result<(), Error> {
+        let Some(head) = self.store.head(&job.run()).await? else {
+            return Ok(self.store.reaped(job).await?);
+        };
+        let plan = self
+            .store
+            .plan(&head.workspace, &head.pipeline.id, head.pipeline.version)
+            .await?;
+        self.store
+            .reap_later(job, self.now().plus(towpath_engine::REDELIVERY))
+            .await?;
+        self.reap(&plan, job).await;
+        Ok(())
+    }
+}
