@@ -82,10 +82,6 @@ fn take(folder: Folder, order: &Order) -> Result<Option<Supervisor>, Error> {
     if folder.accepted() {
         return Ok(None);
     }
-    if folder.stop_asked()?.is_some() {
-        folder.end(&Failure::stopped().snapshot())?;
-        return Ok(None);
-    }
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -125,7 +121,7 @@ impl Supervisor {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 // Into the supervisor's log. The job will read as evicted, which is what it comes to.
-                eprintln!("the job's end is lost: {error}");
+                complain(&format!("the job's end is lost: {error}"));
                 ExitCode::FAILURE
             }
         }
@@ -272,7 +268,7 @@ impl Supervisor {
         let ended = group.end(grace);
         self.state.group = None;
         if let Err(error) = self.folder.note(&self.state) {
-            eprintln!("{error}");
+            complain(&error.to_string());
         }
         interruption.map_or(Ok(ended), |(failure, _)| Err(failure))
     }
@@ -284,7 +280,8 @@ impl Supervisor {
             Ok(None) => {}
             // Somebody wrote something there: it is a request to stop, whatever else it says.
             Err(Error::Record { .. }) => return Some((Failure::stopped(), self.grace)),
-            Err(error) => eprintln!("{error}"),
+            // The next look will tell.
+            Err(_) => {}
         }
         let late = self.deadline.is_some_and(|at| at <= Instant::now());
         late.then(|| {
@@ -292,6 +289,11 @@ impl Supervisor {
             (Failure::new(error_class::TIMED_OUT, message), self.grace)
         })
     }
+}
+
+/// Says something in the supervisor's log. Where that is impossible (the disk is full) the job goes on all the same.
+fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// A path as it goes into an environment.

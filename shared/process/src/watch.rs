@@ -22,7 +22,8 @@ const SCAN: Duration = Duration::from_millis(250);
 const STACK: usize = 256 * 1024;
 
 /// Reports ended jobs until it is dropped: see [`crate::ProcessSubstrate::watch`]. A call that is under way when it is
-/// dropped goes on to its end; none begins after it.
+/// dropped goes on to its end; none begins after it. A thread that waits for a live job sleeps on until that job ends,
+/// and then ends without a word.
 #[derive(Debug)]
 pub struct Watcher {
     closed: Arc<AtomicBool>,

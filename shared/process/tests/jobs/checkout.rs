@@ -17,6 +17,7 @@ trials![
     the_first_commit_of_an_empty_repository_makes_the_branch,
     names_that_could_run_something_are_refused,
     a_repository_that_is_not_there_fails_with_gits_words,
+    credentials_in_an_address_are_used_and_never_told,
     git_in_a_job_without_checkout_finds_no_repository_around_it,
 ];
 
@@ -138,7 +139,7 @@ async fn a_writers_changes_are_committed_and_pushed_on_a_new_branch() {
     let bench = Bench::new();
     let origin = Origin::new(&bench);
     let text = "mkdir dir; echo two > dir/new; git rm -q readme; git config core.hooksPath hooks; mkdir hooks; \
-                printf '#!/bin/sh\\nexit 1\\n' > hooks/pre-commit; chmod +x hooks/pre-commit";
+                printf '#!/bin/sh\\nexit 1\\n' > hooks/prepare-commit-msg; chmod +x hooks/prepare-commit-msg";
     let mut spec = origin.job("work/one", Access::Write, text);
     spec.env.insert(
         "TOWPATH_COMMIT_MESSAGE".to_owned(),
@@ -279,18 +280,32 @@ async fn a_repository_that_is_not_there_fails_with_gits_words() {
         message(&end).starts_with("cannot clone the repository: ")
             && message(&end).contains("does not exist")
     );
-    // Nobody listens there; the credentials are for nobody's eyes either.
-    let end = bench
-        .run(
-            &Origin("http://bot:hunter2@127.0.0.1:1/a.git".to_owned()).job(
-                "w",
-                Access::Read,
-                "true",
-            ),
-        )
-        .await;
+}
+
+async fn credentials_in_an_address_are_used_and_never_told() {
+    let bench = Bench::new();
+    // What git would run to log in: it tells whom it was asked to log in as, and fails.
+    let login = bench.path("login");
+    std::fs::write(
+        &login,
+        "#!/bin/sh\necho \"$@\" | tee -a $0.seen >&2\nexit 1\n",
+    )
+    .unwrap();
+    let mut spec =
+        Origin("ssh://bot:hunter2@localhost/a.git".to_owned()).job("w", Access::Read, "true");
+    spec.env
+        .insert("GIT_SSH_COMMAND".to_owned(), format!("sh {login}"));
+    let end = bench.run(&spec).await;
     refused(&end);
-    assert!(!message(&end).contains("hunter2"), "{end:?}");
+    assert!(
+        std::fs::read_to_string(format!("{login}.seen"))
+            .unwrap()
+            .contains("bot:hunter2@localhost")
+    );
+    assert!(
+        message(&end).contains("***@localhost") && !message(&end).contains("hunter2"),
+        "{end:?}"
+    );
 }
 
 async fn git_in_a_job_without_checkout_finds_no_repository_around_it() {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::bench::{Bench, class, command, elsewhere, job, message, script, trial
 
 trials![
     sixteen_starts_at_once_from_many_processes_run_the_command_once,
+    a_supervisor_that_comes_late_runs_nothing,
     a_start_that_was_cut_short_is_finished_by_the_next,
     a_launcher_that_loses_its_supervisor_runs_nothing,
     a_job_is_found_with_its_exit_code_after_a_restart,
@@ -56,6 +58,31 @@ async fn sixteen_starts_at_once_from_many_processes_run_the_command_once() {
     }
     assert_eq!(bench.end_of(&spec.job).await.status, JobStatus::Terminated);
     bench.start(&spec).await;
+    assert_eq!(fs::read_to_string(bench.path("runs")).unwrap(), "ran\n");
+}
+
+async fn a_supervisor_that_comes_late_runs_nothing() {
+    let bench = Bench::new();
+    let spec = script(&format!("echo ran >> {}", bench.path("runs")));
+    // What a supervisor is told, kept by one that only listens.
+    let (listener, order) = (bench.path("listener"), bench.path("order"));
+    fs::write(&listener, format!("#!/bin/sh\ncat > {order}\necho known\n")).unwrap();
+    fs::set_permissions(&listener, fs::Permissions::from_mode(0o700)).unwrap();
+    ProcessSubstrate::new(bench.root(), listener.into())
+        .start(&spec)
+        .await
+        .unwrap();
+    for expected in ["taken\n", "known\n"] {
+        let mut late = Command::new(std::env::current_exe().unwrap());
+        late.args(["supervise", "--dir"])
+            .arg(bench.folder(&spec.job));
+        let said = late
+            .stdin(fs::File::open(&order).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), expected);
+    }
+    assert_eq!(bench.status(&spec.job).await, Some(JobStatus::Terminated));
     assert_eq!(fs::read_to_string(bench.path("runs")).unwrap(), "ran\n");
 }
 

@@ -62,7 +62,9 @@ async fn a_job_that_will_not_stop_is_killed_with_all_its_descendants() {
     let (pipe, living) = bench.pipe("living");
     let spec = script(&stubborn(&pipe));
     bench.start(&spec).await;
-    (living.next(), living.next());
+    for _ in 0..2 {
+        living.next();
+    }
     bench
         .substrate
         .stop(&spec.job, Duration::from_millis(100))
@@ -118,7 +120,9 @@ async fn a_job_whose_supervisor_was_killed_is_evicted_and_leaves_nobody() {
         stubborn(&pipe)
     ));
     bench.start(&spec).await;
-    (living.next(), living.next());
+    for _ in 0..2 {
+        living.next();
+    }
     kill_process(bench.supervisor(&spec.job), Signal::KILL).unwrap();
     // Returns only because the command does not hold the lock.
     let end = bench.end_of(&spec.job).await;
@@ -152,7 +156,9 @@ async fn stopping_a_job_without_supervisor_ends_what_is_left_of_it() {
     );
     let spec = script(&format!("({text})"));
     bench.start(&spec).await;
-    (living.next(), living.next());
+    for _ in 0..2 {
+        living.next();
+    }
     let supervisor = bench.supervisor(&spec.job);
     let leader = bench.record(&spec.job, "state.json")["group"]["pgid"]
         .as_i64()
