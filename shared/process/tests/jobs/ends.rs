@@ -1,191 +1,26 @@
-//! How jobs begin, what they are given, and how they end.
+//! How jobs end, and what is kept of them.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use towpath_process::{ANSWER_REFUSED, ProcessSubstrate};
-use towpath_runtime::{Answer, JobSpec, JobStatus, Substrate, SubstrateError, error_class};
+use towpath_process::ANSWER_REFUSED;
+use towpath_runtime::{Answer, JobSpec, JobStatus, Substrate, error_class};
 
-use crate::bench::{Bench, class, command, elsewhere, job, message, script, trials};
+use crate::bench::{Bench, class, job, message, script, trials};
 
 trials![
-    sixteen_starts_at_once_from_many_processes_run_the_command_once,
-    a_supervisor_that_comes_late_runs_nothing,
-    a_start_that_was_cut_short_is_finished_by_the_next,
-    a_launcher_that_loses_its_supervisor_runs_nothing,
-    a_job_is_found_with_its_exit_code_after_a_restart,
     an_answer_file_goes_before_what_was_printed,
     an_answer_that_cannot_be_taken_fails_the_job,
     the_end_of_a_long_output_is_the_answer,
     an_exit_code_is_told_with_the_last_words,
     a_command_killed_by_another_failed_by_signal,
-    a_command_that_cannot_be_started_is_a_failed_job,
-    a_command_sees_its_contract_and_little_else,
-    a_secret_is_never_on_disk,
     a_job_may_not_run_longer_than_it_may,
     what_a_command_leaves_running_is_ended,
     a_daemon_that_left_the_group_does_not_hold_the_job_up,
     the_last_lines_can_be_read_while_the_job_runs,
     a_removed_job_is_forgotten_and_a_live_one_stays,
-    on_aws_it_is_refused_with_a_reason,
 ];
-
-async fn sixteen_starts_at_once_from_many_processes_run_the_command_once() {
-    let bench = Bench::new();
-    let spec = script(&format!("echo ran >> {}", bench.path("runs")));
-    let processes: Vec<_> = (0..8)
-        .map(|_| elsewhere(&bench.root(), &spec).spawn().unwrap())
-        .collect();
-    let tasks: Vec<_> = (0..8)
-        .map(|_| {
-            let (substrate, spec) = (bench.restarted(), spec.clone());
-            tokio::spawn(async move { substrate.start(&spec).await })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap().unwrap();
-        assert!(
-            bench.status(&spec.job).await.is_some(),
-            "a start returned before the job was known"
-        );
-    }
-    for mut process in processes {
-        assert!(process.wait().unwrap().success());
-    }
-    assert_eq!(bench.end_of(&spec.job).await.status, JobStatus::Terminated);
-    bench.start(&spec).await;
-    assert_eq!(fs::read_to_string(bench.path("runs")).unwrap(), "ran\n");
-}
-
-async fn a_supervisor_that_comes_late_runs_nothing() {
-    let bench = Bench::new();
-    let spec = script(&format!("echo ran >> {}", bench.path("runs")));
-    // What a supervisor is told, kept by one that only listens.
-    let (listener, order) = (bench.path("listener"), bench.path("order"));
-    fs::write(&listener, format!("#!/bin/sh\ncat > {order}\necho known\n")).unwrap();
-    fs::set_permissions(&listener, fs::Permissions::from_mode(0o700)).unwrap();
-    ProcessSubstrate::new(bench.root(), listener.into())
-        .start(&spec)
-        .await
-        .unwrap();
-    for expected in ["taken\n", "known\n"] {
-        let mut late = Command::new(std::env::current_exe().unwrap());
-        late.args(["supervise", "--dir"])
-            .arg(bench.folder(&spec.job));
-        let said = late
-            .stdin(fs::File::open(&order).unwrap())
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8(said.stdout).unwrap(), expected);
-    }
-    assert_eq!(bench.status(&spec.job).await, Some(JobStatus::Terminated));
-    assert_eq!(fs::read_to_string(bench.path("runs")).unwrap(), "ran\n");
-}
-
-async fn a_start_that_was_cut_short_is_finished_by_the_next() {
-    let bench = Bench::new();
-    let spec = script("true");
-    // The folder was made, and then the power went.
-    fs::create_dir_all(bench.folder(&spec.job)).unwrap();
-    fs::write(bench.folder(&spec.job).join("lock"), "").unwrap();
-    assert_eq!(bench.status(&spec.job).await, None);
-    // A supervisor that ends before it has taken the job, and one that is not there.
-    for broken in ["false", "/nowhere/towpath"] {
-        let error = ProcessSubstrate::new(bench.root(), broken.into())
-            .start(&spec)
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(&error, SubstrateError::Unavailable(why) if why.contains("supervisor")),
-            "{error}"
-        );
-        assert_eq!(bench.status(&spec.job).await, None);
-    }
-    // A caller that dies in the middle of the specification.
-    let mut supervisor = Command::new(std::env::current_exe().unwrap());
-    supervisor
-        .args(["supervise", "--dir"])
-        .arg(bench.folder(&spec.job));
-    let mut child = supervisor
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(b"{\"job\":\"job_")
-        .unwrap();
-    assert!(!child.wait().unwrap().success());
-    assert_eq!(bench.status(&spec.job).await, None);
-
-    assert_eq!(bench.run(&spec).await.status, JobStatus::Terminated);
-}
-
-async fn a_launcher_that_loses_its_supervisor_runs_nothing() {
-    let bench = Bench::new();
-    let ran = bench.path("ran");
-    let word = serde_json::json!({"program": "touch", "args": [ran], "env": {"PATH": "/usr/bin:/bin"}, "dir": "/"});
-    let word = word.to_string();
-    let launch = |word: &str| {
-        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["supervise", "--dir", "/"])
-            .env("TOWPATH_LAUNCHER", "1")
-            .stdin(std::os::fd::OwnedFd::from(theirs));
-        let mut child = command.spawn().unwrap();
-        ours.write_all(word.as_bytes()).unwrap();
-        ours.shutdown(std::net::Shutdown::Write).unwrap();
-        child.wait().unwrap().success()
-    };
-    assert!(!launch(""));
-    assert!(!launch(&word[..word.len() - 1]));
-    assert!(!Path::new(&ran).exists());
-    assert!(launch(&word));
-    assert!(Path::new(&ran).exists());
-}
-
-async fn a_job_is_found_with_its_exit_code_after_a_restart() {
-    let bench = Bench::new();
-    let (gate, up) = bench.pipe("up");
-    let spec = script(&format!(
-        "echo up > {gate}; read go < {}; exit 7",
-        bench.path("go")
-    ));
-    assert!(
-        Command::new("mkfifo")
-            .arg(bench.path("go"))
-            .status()
-            .unwrap()
-            .success()
-    );
-    bench.start(&spec).await;
-    up.next();
-    let after = bench.restarted();
-    assert_eq!(
-        after.status(&spec.job).await.unwrap().unwrap().status,
-        JobStatus::Running
-    );
-    let supervisor = bench.supervisor(&spec.job);
-    assert_eq!(
-        rustix::process::getsid(Some(supervisor)).unwrap(),
-        supervisor,
-        "in reach of the caller's Ctrl-C"
-    );
-    fs::write(bench.path("go"), "go\n").unwrap();
-    let end = after.ended(&spec.job).await.unwrap().unwrap();
-    assert_eq!((end.status, end.exit_code), (JobStatus::Failed, Some(7)));
-    assert_eq!(
-        bench.restarted().status(&spec.job).await.unwrap(),
-        Some(end)
-    );
-}
 
 async fn an_answer_file_goes_before_what_was_printed() {
     let bench = Bench::new();
@@ -273,118 +108,6 @@ async fn a_command_killed_by_another_failed_by_signal() {
         (JobStatus::Failed, Some(error_class::SIGNAL), None)
     );
     assert!(message(&end).contains("signal 9"), "{end:?}");
-}
-
-async fn a_command_that_cannot_be_started_is_a_failed_job() {
-    let bench = Bench::new();
-    let plain = bench.path("plain");
-    fs::write(&plain, "no program").unwrap();
-    for program in ["no-such-program", "/no/such/program", plain.as_str(), "/"] {
-        let mut spec = command(&[program, "--token=hunter2"]);
-        spec.env.insert("TOKEN".to_owned(), "hunter2".to_owned());
-        let end = bench.run(&spec).await;
-        assert_eq!(
-            (end.status, class(&end)),
-            (JobStatus::Failed, Some(error_class::START_FAILED)),
-            "{program}"
-        );
-        assert!(
-            message(&end).contains(program) && !message(&end).contains("hunter2"),
-            "{end:?}"
-        );
-    }
-    let end = bench.run(&command(&[])).await;
-    assert_eq!(class(&end), Some(error_class::START_FAILED));
-}
-
-async fn a_command_sees_its_contract_and_little_else() {
-    let bench = Bench::new();
-    let mut spec = script(
-        "cat $TOWPATH_CONTEXT; echo; pwd -P; read line || echo no input; env | cut -d= -f1 | sort",
-    );
-    spec.env.extend([
-        ("TOWPATH_STEP".to_owned(), "2".to_owned()),
-        ("HOME".to_owned(), "/home/agent".to_owned()),
-    ]);
-    spec.env
-        .insert("TOWPATH_JOB_ID".to_owned(), "forged".to_owned());
-    let end = bench.run(&spec).await;
-    let Some(Answer::Stdout(text)) = end.answer else {
-        panic!("{end:?}")
-    };
-    let mut lines = text.lines();
-    assert_eq!(lines.next(), Some(r#"{"objective":"mend it"}"#));
-    let work = bench.folder(&spec.job).join("work").canonicalize().unwrap();
-    assert_eq!(lines.next(), work.to_str());
-    assert_eq!(lines.next(), Some("no input"));
-    let known = [
-        "GIT_CEILING_DIRECTORIES",
-        "HOME",
-        "LANG",
-        "OLDPWD",
-        "PATH",
-        "PWD",
-        "SHLVL",
-        "TMPDIR",
-        "TOWPATH_CONTEXT",
-        "TOWPATH_JOB_ID",
-        "TOWPATH_OUTPUT",
-        "TOWPATH_RUN_ID",
-        "TOWPATH_STEP",
-        "USER",
-        "_",
-    ];
-    for name in lines {
-        assert!(
-            known.contains(&name),
-            "{name} leaked into the command's environment"
-        );
-    }
-    let spec = JobSpec {
-        env: spec.env,
-        ..script("echo $HOME $TOWPATH_JOB_ID $TOWPATH_RUN_ID")
-    };
-    let told = format!("/home/agent {} {}\n", spec.job, spec.job.run());
-    assert_eq!(bench.run(&spec).await.answer, Some(Answer::Stdout(told)));
-}
-
-async fn a_secret_is_never_on_disk() {
-    let bench = Bench::new();
-    let (gate, up) = bench.pipe("up");
-    assert!(
-        Command::new("mkfifo")
-            .arg(bench.path("go"))
-            .status()
-            .unwrap()
-            .success()
-    );
-    let mut spec = script(&format!(
-        "echo $TOKEN > {gate}; read go < {}",
-        bench.path("go")
-    ));
-    spec.env.insert("TOKEN".to_owned(), "hunter2".to_owned());
-    bench.start(&spec).await;
-    assert_eq!(up.next(), "hunter2");
-    assert_eq!(holders(&bench.root(), "hunter2"), Vec::<String>::new());
-    fs::write(bench.path("go"), "go\n").unwrap();
-    assert_eq!(bench.end_of(&spec.job).await.status, JobStatus::Terminated);
-    assert_eq!(holders(&bench.root(), "hunter2"), Vec::<String>::new());
-    // The search does find things.
-    assert_eq!(holders(&bench.root(), "objective").len(), 1);
-}
-
-/// The files under `dir` that contain `text`.
-fn holders(dir: &Path, text: &str) -> Vec<String> {
-    let found = Command::new("grep")
-        .args(["-rlaF", "--", text])
-        .arg(dir)
-        .output()
-        .unwrap();
-    String::from_utf8(found.stdout)
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect()
 }
 
 async fn a_job_may_not_run_longer_than_it_may() {
@@ -508,13 +231,4 @@ async fn a_removed_job_is_forgotten_and_a_live_one_stays() {
         .await
         .unwrap();
     bench.end_of(&live.job).await;
-}
-
-async fn on_aws_it_is_refused_with_a_reason() {
-    let error = ProcessSubstrate::refuse_on_aws(true).unwrap_err();
-    assert!(
-        matches!(&error, SubstrateError::Refused(why) if why.contains("sandbox")),
-        "{error}"
-    );
-    ProcessSubstrate::refuse_on_aws(false).unwrap();
 }

@@ -10,6 +10,7 @@
 mod bench;
 mod checkout;
 mod ends;
+mod starting;
 mod stopping;
 mod watching;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         _ => {
             let arguments = libtest_mimic::Arguments::from_args();
             let tests = [
+                starting::tests(),
                 ends::tests(),
                 stopping::tests(),
                 watching::tests(),
