@@ -160,6 +160,7 @@ impl Driver {
         }
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         tasks.shutdown().await;
+        lock(&self.store).release();
     }
 
     /// Writes a new execution and its first turn, unless `check` says otherwise.

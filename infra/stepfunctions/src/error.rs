@@ -14,6 +14,12 @@ pub enum Error {
     /// The file cannot be used, or could not be written. Nothing goes on until it is opened again.
     #[error("the state machine store failed: {0}")]
     Store(#[from] rusqlite::Error),
+    /// Someone else has the file open.
+    #[error("the state machine store is in use by another process; stop that first")]
+    InUse,
+    /// The lock beside the file cannot be made.
+    #[error("the state machine store cannot be locked: {0}")]
+    File(std::io::Error),
     /// What is in the file cannot be read.
     #[error("the state machine store holds what cannot be read: {0}")]
     Corrupt(String),

@@ -3,12 +3,14 @@
 //! A turn is one transaction, written before any of its effects. In a file, the write-ahead log with
 //! `synchronous=NORMAL` survives the death of the process at any instant (not that of the machine).
 
+mod lock;
 mod read;
 mod row;
 mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::fs::File;
 use std::path::Path;
 
 use rusqlite::{
@@ -31,6 +33,8 @@ pub(crate) const RETENTION_MS: u64 = 90 * 24 * 60 * 60 * 1_000;
 pub(crate) struct Store {
     connection: Connection,
     id: String,
+    /// Held while this drives what is in the file.
+    lock: Option<File>,
     #[cfg(test)]
     pub(crate) fuse: Option<tests::Fuse>,
 }
@@ -38,6 +42,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the file, or a database in memory.
     pub(crate) fn open(file: Option<&Path>) -> Result<Self, Error> {
+        let lock = file.map(lock::take).transpose()?;
         let connection = match file {
             Some(file) => Connection::open(file)?,
             None => Connection::open_in_memory()?,
@@ -54,9 +59,15 @@ impl Store {
         Ok(Self {
             connection,
             id,
+            lock,
             #[cfg(test)]
             fuse: None,
         })
+    }
+
+    /// Lets another process open the file.
+    pub(crate) fn release(&mut self) {
+        self.lock = None;
     }
 
     /// Which store this is: a token of another one is not known here.

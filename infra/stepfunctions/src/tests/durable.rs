@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use towpath_clock::Clock;
 
+use super::machine::machine;
 use super::{Call, MACHINE, NOW, World, output, states, work};
 use crate::store::Store;
 use crate::store::tests::Fuse;
@@ -164,6 +165,26 @@ async fn what_is_closed_stays_closed_and_is_told_once_in_order() {
 }
 
 #[tokio::test]
+async fn a_file_is_driven_by_one_process_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let world = World::open(Some(&file(&dir)), Clock::manual(NOW));
+    world.define(states(json!({ "A": { "Type": "Succeed" } })));
+    assert!(matches!(
+        Store::open(Some(&file(&dir))),
+        Err(crate::Error::InUse)
+    ));
+    world.sfn.shutdown().await;
+    let next = World::open(Some(&file(&dir)), Clock::manual(NOW));
+    assert!(
+        next.sfn
+            .driver
+            .read(|store| store.machine(MACHINE))
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
 async fn a_file_of_another_version_is_refused() {
     let dir = TempDir::new().unwrap();
     drop(Store::open(Some(&file(&dir))).unwrap());
@@ -292,20 +313,12 @@ impl Engine {
 
 #[tokio::test]
 async fn death_at_any_write_loses_nothing_and_does_nothing_twice() {
-    let machine: Value = serde_json::from_str(
-        &include_str!("../../../../statemachines/run.asl.json")
-            .replace("${AdvanceFunction}", "advance")
-            .replace("${PollJobFunction}", "poll-job")
-            .replace("${PollGateFunction}", "poll-gate")
-            .replace("${SettleFunction}", "settle"),
-    )
-    .unwrap();
     let mut deaths = 0;
     for (write_is_done, patient) in [(false, false), (false, true), (true, false), (true, true)] {
         for writes_left in 0.. {
             let dir = TempDir::new().unwrap();
             let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
-            world.define(machine.clone());
+            world.define(machine());
             let fuse = Fuse {
                 writes_left,
                 write_is_done,

@@ -7,7 +7,7 @@ use crate::time;
 
 const DAY_MS: u64 = 86_400_000;
 
-fn machine() -> Value {
+pub(super) fn machine() -> Value {
     let text = include_str!("../../../../statemachines/run.asl.json")
         .replace("${AdvanceFunction}", "advance")
         .replace("${PollJobFunction}", "poll-job")
