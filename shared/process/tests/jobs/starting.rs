@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use towpath_process::ProcessSubstrate;
 use towpath_runtime::{Answer, JobSpec, JobStatus, Substrate, SubstrateError, error_class};
@@ -14,6 +15,7 @@ use crate::bench::{Bench, class, command, elsewhere, message, script, trials};
 trials![
     sixteen_starts_at_once_from_many_processes_run_the_command_once,
     a_supervisor_that_comes_late_runs_nothing,
+    a_supervisor_killed_at_any_moment_never_makes_the_command_run_twice,
     a_start_that_was_cut_short_is_finished_by_the_next,
     a_launcher_that_loses_its_supervisor_runs_nothing,
     a_job_is_found_with_its_exit_code_after_a_restart,
@@ -53,14 +55,7 @@ async fn sixteen_starts_at_once_from_many_processes_run_the_command_once() {
 async fn a_supervisor_that_comes_late_runs_nothing() {
     let bench = Bench::new();
     let spec = script(&format!("echo ran >> {}", bench.path("runs")));
-    // What a supervisor is told, kept by one that only listens.
-    let (listener, order) = (bench.path("listener"), bench.path("order"));
-    fs::write(&listener, format!("#!/bin/sh\ncat > {order}\necho known\n")).unwrap();
-    fs::set_permissions(&listener, fs::Permissions::from_mode(0o700)).unwrap();
-    ProcessSubstrate::new(bench.root(), listener.into())
-        .start(&spec)
-        .await
-        .unwrap();
+    let order = overhear(&bench, &spec).await;
     for expected in ["taken\n", "known\n"] {
         let mut late = Command::new(std::env::current_exe().unwrap());
         late.args(["supervise", "--dir"])
@@ -73,6 +68,51 @@ async fn a_supervisor_that_comes_late_runs_nothing() {
     }
     assert_eq!(bench.status(&spec.job).await, Some(JobStatus::Terminated));
     assert_eq!(fs::read_to_string(bench.path("runs")).unwrap(), "ran\n");
+}
+
+/// What a supervisor is told of this job, in a file, from one that only listens.
+async fn overhear(bench: &Bench, spec: &JobSpec) -> String {
+    let (listener, order) = (bench.path("listener"), bench.path("order"));
+    fs::write(&listener, format!("#!/bin/sh\ncat > {order}\necho known\n")).unwrap();
+    fs::set_permissions(&listener, fs::Permissions::from_mode(0o700)).unwrap();
+    let substrate = ProcessSubstrate::new(bench.root(), listener.into());
+    substrate.start(spec).await.unwrap();
+    order
+}
+
+async fn a_supervisor_killed_at_any_moment_never_makes_the_command_run_twice() {
+    let bench = Bench::new();
+    for moment in 0..60 {
+        let (pipe, living) = bench.pipe(&format!("living{moment}"));
+        // Held open here too, so that it counts as abandoned if the command never runs.
+        let hold = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        let runs = bench.path(&format!("runs{moment}"));
+        let spec = script(&format!("exec 9> {pipe}; echo ran >> {runs}; sleep 0.02"));
+        let order = overhear(&bench, &spec).await;
+        let mut supervisor = Command::new(std::env::current_exe().unwrap());
+        supervisor
+            .args(["supervise", "--dir"])
+            .arg(bench.folder(&spec.job));
+        supervisor
+            .stdin(fs::File::open(&order).unwrap())
+            .stdout(Stdio::null());
+        let mut supervisor = supervisor.spawn().unwrap();
+        // Not to wait for anything: to hit another instruction each time.
+        std::thread::sleep(Duration::from_micros(500 * moment));
+        supervisor.kill().unwrap();
+        supervisor.wait().unwrap();
+        let end = bench.run(&spec).await;
+        let evicted = class(&end) == Some(error_class::EVICTED);
+        assert!(evicted || end.status == JobStatus::Terminated, "{end:?}");
+        let times = fs::read_to_string(&runs).unwrap_or_default();
+        assert!(times.is_empty() || times == "ran\n", "{times}");
+        assert!(
+            evicted || !times.is_empty(),
+            "ended well without having run"
+        );
+        drop(hold);
+        living.is_abandoned();
+    }
 }
 
 async fn a_start_that_was_cut_short_is_finished_by_the_next() {
