@@ -213,6 +213,11 @@ impl Cloud {
         self.events.put(event).await;
     }
 
+    /// The default event bus, for whoever puts events on it for as long as the cloud stands.
+    pub fn event_bus(&self) -> EventBus {
+        EventBus(Arc::clone(&self.events))
+    }
+
     /// Fires each schedule once, now, and returns once each was invoked.
     pub async fn fire_schedules(&self) {
         self.events.fire().await;
@@ -261,6 +266,17 @@ impl Cloud {
         self.aws.close();
         self.states.shutdown().await;
         self.tasks.stop().await;
+    }
+}
+
+/// The default event bus of a cloud.
+#[derive(Clone)]
+pub struct EventBus(Arc<Events>);
+
+impl EventBus {
+    /// Puts an event on the bus: see [`Cloud::put_event`].
+    pub async fn put(&self, event: Value) {
+        self.0.put(event).await;
     }
 }
 

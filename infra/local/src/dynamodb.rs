@@ -209,7 +209,8 @@ mod tests {
         );
         drop(first);
         let second = Database::open(Some(&file), &[table("due")]).unwrap();
-        let (status, body) = second.call("GetItem", r#"{"TableName":"tab","Key":{"pk":{"S":"a"}}}"#);
+        let (status, body) =
+            second.call("GetItem", r#"{"TableName":"tab","Key":{"pk":{"S":"a"}}}"#);
         assert_eq!(status, 200);
         assert_eq!(
             serde_json::from_str::<Value>(&body).unwrap()["Item"]["n"],

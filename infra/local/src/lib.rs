@@ -17,7 +17,7 @@ mod states;
 mod tasks;
 mod template;
 
-pub use cloud::{Cloud, Counts, Options};
+pub use cloud::{Cloud, Counts, EventBus, Options};
 pub use error::Error;
 pub use iam::{StatementInfo, StatementUse};
 pub use lambda::{Duplicates, Factory, Function, Functions};

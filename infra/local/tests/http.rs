@@ -1,4 +1,5 @@
 //! The HTTP API: requests become API Gateway's events, answers become responses.
+#![allow(clippy::unwrap_used)] // Clippy does not see that the helpers are tests, too.
 
 mod support;
 

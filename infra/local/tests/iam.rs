@@ -1,4 +1,5 @@
 //! The AWS front: every call is checked against the template's policies.
+#![allow(clippy::unwrap_used)] // Clippy does not see that the helpers are tests, too.
 
 mod support;
 

@@ -132,12 +132,11 @@ impl Events {
                 let every = u64::try_from(schedule.every.as_millis())
                     .unwrap_or(u64::MAX)
                     .max(1);
+                let mut next = start.saturating_add(every);
                 loop {
+                    events.clock.sleep_until(next).await;
                     let passed = events.clock.now_ms().saturating_sub(start) / every;
-                    events
-                        .clock
-                        .sleep_until(start.saturating_add(every.saturating_mul(passed + 1)))
-                        .await;
+                    next = start.saturating_add(every.saturating_mul(passed + 1));
                     // A slow invocation does not hold up the next one.
                     let events = Arc::clone(&events);
                     tasks_of_its_own.spawn(async move {

@@ -9,7 +9,9 @@ use serde_saphyr::Tagged;
 
 /// Reads a document. The message of a failure says where it is.
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
-    serde_saphyr::from_str::<Node>(text)
+    // Only `true` and `false` are booleans: to CloudFormation the attribute type `N` is a text.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options::<Node>(text, options)
         .map(|node| node.0)
         .map_err(|error| error.to_string())
 }
@@ -120,7 +122,7 @@ mod tests {
     fn short_forms_are_read_as_their_long_ones() {
         let read = parse(
             "a: !Ref Table\nb: !GetAtt Table.Arn\nc: !Sub '${AWS::StackName}-run'\nd: !If [HasA, !Ref A, !Ref AWS::NoValue]\n\
-             e: !Join\n  - '-'\n  - [x, !Ref B]\nf: '012'\ng: 12\nh: true\ni: 2012-10-17\nj:\nk: !Equals [!Ref A, '']\n",
+             e: !Join\n  - '-'\n  - [x, !Ref B]\nf: '012'\ng: 12\nh: true\ni: 2012-10-17\nj:\nl: N\nk: !Equals [!Ref A, '']\n",
         )
         .unwrap();
         assert_eq!(
@@ -131,7 +133,7 @@ mod tests {
                 "c": {"Fn::Sub": "${AWS::StackName}-run"},
                 "d": {"Fn::If": ["HasA", {"Ref": "A"}, {"Ref": "AWS::NoValue"}]},
                 "e": {"Fn::Join": ["-", ["x", {"Ref": "B"}]]},
-                "f": "012", "g": 12, "h": true, "i": "2012-10-17", "j": null,
+                "f": "012", "g": 12, "h": true, "i": "2012-10-17", "j": null, "l": "N",
                 "k": {"Fn::Equals": [{"Ref": "A"}, ""]},
             })
         );

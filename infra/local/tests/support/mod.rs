@@ -1,5 +1,6 @@
 //! A small cloud, toy functions for it, and clients.
 #![allow(dead_code)] // Each test file uses a part of it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Clippy does not see that these are tests.
 
 use std::collections::BTreeMap;
 use std::future::Future;
