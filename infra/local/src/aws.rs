@@ -1,4 +1,5 @@
-//! The AWS front: where the SDK clients of the functions call DynamoDB and Step Functions.
+//! The AWS front: where the SDK clients of the functions call DynamoDB, Step Functions and
+//! Secrets Manager.
 //!
 //! Who calls is told by the access key id in the SigV4 header. The signature is not verified: what makes a caller is
 //! knowing its key id, which holds a secret of this cloud.
@@ -14,9 +15,10 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::dynamodb::Database;
-use crate::iam::{self, Iam};
+use crate::iam::{self, Access, Iam};
 use crate::loopback;
 use crate::random;
+use crate::secrets::Secrets;
 use crate::template::{Machine, Table};
 
 /// What DynamoDB takes, in bytes.
@@ -27,6 +29,7 @@ pub(crate) struct Aws {
     pub(crate) iam: Arc<Iam>,
     pub(crate) tables: Vec<Table>,
     pub(crate) machines: Vec<Machine>,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) secret: String,
     pub(crate) port: u16,
     pub(crate) services: RwLock<Option<Services>>,
@@ -99,6 +102,36 @@ impl Aws {
         Ok(json_response(
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             answer,
+        ))
+    }
+
+    fn secrets(&self, caller: &str, operation: &str, body: &[u8]) -> Result<Response, Refusal> {
+        let request: Value = serde_json::from_slice(body).map_err(|_| no_json())?;
+        let id = request
+            .get("SecretId")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let resource = self.secrets.find(id).map_or(id, |secret| &secret.arn);
+        self.iam
+            .check(
+                caller,
+                &Access::new(format!("secretsmanager:{operation}"), resource),
+            )
+            .map_err(denied)?;
+        if operation != "GetSecretValue" {
+            let message =
+                format!("the local cloud does not know the Secrets Manager operation {operation}");
+            return Err(Refusal("UnknownOperationException", message));
+        }
+        let missing = || {
+            Refusal(
+                "ResourceNotFoundException",
+                "Secrets Manager can't find the specified secret.".to_owned(),
+            )
+        };
+        Ok(json_response(
+            StatusCode::OK,
+            self.secrets.answer(id).ok_or_else(missing)?.to_string(),
         ))
     }
 
@@ -175,6 +208,7 @@ async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response
             )
             .await
         }
+        (Ok(caller), Some(("secretsmanager", operation))) => aws.secrets(&caller, operation, &body),
         (Ok(_), _) => {
             let what = if target.is_empty() {
                 parts.uri.path()
@@ -182,7 +216,7 @@ async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response
                 target
             };
             let message = format!(
-                "the local cloud has DynamoDB and Step Functions, not what {what} belongs to"
+                "the local cloud has DynamoDB, Step Functions and Secrets Manager, not what {what} belongs to"
             );
             Err(Refusal("UnknownOperationException", message))
         }

@@ -13,12 +13,13 @@ use towpath_stepfunctions::{InvokeError, StepFunctions};
 use crate::aws::{Aws, Services, access_key};
 use crate::dynamodb::Database;
 use crate::error::Error;
-use crate::events::Events;
+use crate::events::{EventBus, Events};
 use crate::http::Front;
 use crate::iam::{Iam, StatementInfo, StatementUse};
 use crate::lambda::{Duplicates, Functions, Kind, Lambda};
 use crate::loopback::Door;
 use crate::random;
+use crate::secrets::Secrets;
 use crate::states::{self, Wiring};
 use crate::tasks::Tasks;
 use crate::template::{FunctionSpec, REGION, Stack};
@@ -80,7 +81,16 @@ impl Cloud {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let lock = options.data.as_deref().map(claim).transpose()?;
         let http = Door::open(options.port).await?;
-        let aws = Door::open(0).await?;
+        // Beside the HTTP API where that is free: what runs outside (a cargo lambda watch) then outlives a restart.
+        let beside = options
+            .port
+            .checked_add(1)
+            .filter(|beside| *beside > 1)
+            .unwrap_or_default();
+        let aws = match Door::open(beside).await {
+            Ok(door) => door,
+            Err(_) => Door::open(0).await?,
+        };
         let (url, aws_url) = (http.url(), aws.url());
         let stack = Stack::load(&options.template, &url)?;
         let secret = secret(options.data.as_deref())?;
@@ -118,6 +128,7 @@ impl Cloud {
             iam: Arc::clone(&iam),
             tables: stack.tables,
             machines: stack.machines,
+            secrets: Arc::new(Secrets::open(options.data.as_deref(), stack.secrets)?),
             secret: secret.clone(),
             port: aws.port,
             services: RwLock::new(Some(services)),
@@ -218,6 +229,11 @@ impl Cloud {
         EventBus(Arc::clone(&self.events))
     }
 
+    /// A handle on the event bus.
+    pub fn event_bus(&self) -> EventBus {
+        EventBus(Arc::clone(&self.events))
+    }
+
     /// Fires each schedule once, now, and returns once each was invoked.
     pub async fn fire_schedules(&self) {
         self.events.fire().await;
@@ -236,6 +252,11 @@ impl Cloud {
     /// The value of one of the template's `Outputs`.
     pub fn output(&self, name: &str) -> Option<String> {
         self.outputs.get(name).cloned()
+    }
+
+    /// The value of a secret that the template generates, by its logical id, name or ARN.
+    pub fn secret(&self, id: &str) -> Option<String> {
+        self.aws.secrets.value(id).map(str::to_owned)
     }
 
     /// What was allowed so far, and which statement of the template allowed it.

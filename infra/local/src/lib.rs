@@ -13,12 +13,14 @@ mod iam;
 mod lambda;
 mod loopback;
 mod random;
+mod secrets;
 mod states;
 mod tasks;
 mod template;
 
 pub use cloud::{Cloud, Counts, EventBus, Options};
 pub use error::Error;
+pub use events::EventBus;
 pub use iam::{StatementInfo, StatementUse};
 pub use lambda::{Duplicates, Factory, Function, Functions};
 pub use towpath_stepfunctions::InvokeError;

@@ -5,12 +5,7 @@ use crate::error::Error;
 /// 32 hexadecimal digits from the system's source of randomness.
 pub(crate) fn hex() -> Result<String, Error> {
     let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::io(
-            "no randomness from the system",
-            std::io::Error::other(error.to_string()),
-        )
-    })?;
+    fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -27,4 +22,33 @@ pub(crate) fn request_id() -> String {
         part(16, 20),
         part(20, 32)
     )
+}
+
+/// So many letters and digits.
+pub(crate) fn text(length: usize) -> Result<String, Error> {
+    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(length);
+    while text.len() < length {
+        let mut bytes = [0_u8; 64];
+        fill(&mut bytes)?;
+        // Six bits choose among 64; the two that are too many are thrown again, so that none is likelier.
+        let letters = bytes
+            .iter()
+            .filter_map(|byte| LETTERS.get(usize::from(byte & 63)));
+        text.extend(
+            letters
+                .take(length - text.len())
+                .map(|letter| char::from(*letter)),
+        );
+    }
+    Ok(text)
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), Error> {
+    getrandom::fill(bytes).map_err(|error| {
+        Error::io(
+            "no randomness from the system",
+            std::io::Error::other(error.to_string()),
+        )
+    })
 }

@@ -63,11 +63,9 @@ async fn an_event_reaches_the_functions_of_its_rules() {
     let cloud = cloud_of(SMALL, functions([("Second", second)]))
         .await
         .unwrap();
+    let bus = cloud.event_bus();
     for (source, state) in [("shop", "sold"), ("port", "shipped"), ("shop", "shipping")] {
-        cloud
-            .put_event(
-                json!({"source": source, "detail-type": "Order", "detail": {"state": state}}),
-            )
+        bus.put(json!({"source": source, "detail-type": "Order", "detail": {"state": state}}))
             .await;
     }
     let event = told.try_recv().unwrap();

@@ -172,3 +172,23 @@ async fn a_function_gets_its_environment() {
         cloud.aws_environment("First")["AWS_ACCESS_KEY_ID"]
     );
 }
+
+// Time is tokio's here, and it passes at once when everybody waits.
+#[tokio::test(start_paused = true)]
+async fn the_gateway_waits_half_a_minute_and_no_longer() {
+    let never = toy(|_| |_| std::future::pending());
+    let patient = SMALL.replace("Timeout: 5", "Timeout: 900");
+    let cloud = cloud_of(&patient, functions([("First", never)]))
+        .await
+        .unwrap();
+    let before = tokio::time::Instant::now();
+    let response = send(
+        Request::post(format!("{}/things/x", cloud.url()))
+            .body(Vec::new())
+            .unwrap(),
+    )
+    .await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.body(), b"{\"message\":\"Service Unavailable\"}");
+    assert_eq!(before.elapsed().as_secs(), 30);
+}

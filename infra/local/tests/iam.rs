@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, Put, ReturnConsumedCapacity, TransactWriteItem,
 };
-use support::{SMALL, cloud_of, dynamodb, functions};
+use support::{SMALL, cloud_of, dynamodb, functions, options, real_template, send, states};
 use towpath_local::Cloud;
 
 const TABLE: &str = "towpath-Table";
@@ -217,4 +217,79 @@ async fn a_browser_gets_nothing_here_either() {
     };
     assert_eq!(request(None).await.status(), 200);
     assert_eq!(request(Some("http://evil.example")).await.status(), 403);
+}
+
+#[tokio::test]
+async fn a_secret_is_read_by_those_who_may() {
+    let cloud = Cloud::start(options(&real_template(), functions([])))
+        .await
+        .unwrap();
+    let arn = cloud.output("FirstKeySecretArn").unwrap();
+    let read = async |identity: &str| {
+        let environment = cloud.aws_environment(identity);
+        let key = format!(
+            "AWS4-HMAC-SHA256 Credential={}/x",
+            environment["AWS_ACCESS_KEY_ID"]
+        );
+        let request = http::Request::post(&environment["AWS_ENDPOINT_URL"])
+            .header("authorization", key)
+            .header("x-amz-target", "secretsmanager.GetSecretValue");
+        let body = serde_json::json!({ "SecretId": arn })
+            .to_string()
+            .into_bytes();
+        let answer = send(request.body(body).unwrap()).await;
+        serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap()
+    };
+    let value = read("ApiFunction").await["SecretString"]
+        .as_str()
+        .map(str::to_owned);
+    assert_eq!(value, cloud.secret("FirstKey"));
+    assert_eq!(value.map(|value| value.len()), Some(43));
+    let refused = read("TickFunction").await;
+    assert_eq!(
+        refused["__type"],
+        "com.amazon.coral.service#AccessDeniedException"
+    );
+}
+
+#[tokio::test]
+async fn step_functions_asks_too() {
+    let cloud = Cloud::start(options(&real_template(), functions([])))
+        .await
+        .unwrap();
+    let machine = cloud.output("StateMachineArn").unwrap();
+    let start = |identity: &str, name: &str| {
+        let start = states(&cloud.aws_environment(identity)).start_execution();
+        start
+            .state_machine_arn(&machine)
+            .name(name)
+            .input(r#"{"run":"r","generation":1}"#)
+            .send()
+    };
+    let execution = start("AdvanceFunction", "a").await.unwrap().execution_arn;
+    let describe = |identity: &str| {
+        states(&cloud.aws_environment(identity))
+            .describe_execution()
+            .execution_arn(&execution)
+            .send()
+    };
+    describe("TickFunction").await.unwrap();
+    let refused = describe("AdvanceFunction").await.unwrap_err();
+    let message = refused.message().unwrap_or_default();
+    assert_eq!(refused.code(), Some("AccessDeniedException"));
+    assert!(
+        message.contains(&format!(
+            "states:DescribeExecution on resource: {execution}"
+        )),
+        "{message}"
+    );
+    let token = states(&cloud.aws_environment("AdvanceFunction"))
+        .send_task_success()
+        .task_token("none")
+        .output("{}");
+    assert_eq!(
+        token.send().await.unwrap_err().code(),
+        Some("InvalidToken"),
+        "allowed, but there is no such token"
+    );
 }

@@ -42,6 +42,7 @@ async fn tables_keys_and_executions_are_still_there() {
         .await
         .unwrap()
         .execution_arn;
+    let first_key = cloud.secret("FirstKey");
     drop(cloud); // as a kill does
 
     let cloud = start(&real_template(), &data).await.unwrap();
@@ -49,6 +50,7 @@ async fn tables_keys_and_executions_are_still_there() {
         environment["AWS_ACCESS_KEY_ID"],
         cloud.aws_environment("operator")["AWS_ACCESS_KEY_ID"]
     );
+    assert!(first_key.is_some() && first_key == cloud.secret("FirstKey"));
     let environment = cloud.aws_environment("operator");
     let get = dynamodb(&environment)
         .get_item()

@@ -276,6 +276,7 @@ impl Scope<'_> {
             "AWS::Logs::LogGroup" => "LogGroupName",
             "AWS::S3::Bucket" => "BucketName",
             "AWS::SQS::Queue" => "QueueName",
+            "AWS::SecretsManager::Secret" => "Name",
             _ => "",
         };
         match self

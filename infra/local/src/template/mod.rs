@@ -24,7 +24,7 @@ pub(crate) use table::Table;
 use crate::error::Error;
 
 /// What has no part in running a request here.
-const CLOUD_ONLY: [&str; 12] = [
+const CLOUD_ONLY: [&str; 11] = [
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
     "AWS::Logs::LogGroup",
@@ -36,7 +36,6 @@ const CLOUD_ONLY: [&str; 12] = [
     "AWS::SNS::TopicPolicy",
     "AWS::SQS::Queue",
     "AWS::SQS::QueuePolicy",
-    "AWS::SecretsManager::Secret",
 ];
 
 /// A stack: everything a template describes.
@@ -45,6 +44,7 @@ pub(crate) struct Stack {
     pub(crate) tables: Vec<Table>,
     pub(crate) functions: Vec<FunctionSpec>,
     pub(crate) machines: Vec<Machine>,
+    pub(crate) secrets: Vec<SecretSpec>,
     /// Managed policies and the inline ones of functions and machines, by logical id of what they belong to.
     pub(crate) policies: BTreeMap<String, Policy>,
     /// Which policies hold for a function's or machine's role, by its logical id.
@@ -91,6 +91,53 @@ pub(crate) enum Trigger {
         every: Duration,
         input: Option<Value>,
     },
+}
+
+/// A secret that is generated.
+#[derive(Clone, Debug)]
+pub(crate) struct SecretSpec {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arn: String,
+    /// How many letters and digits it has.
+    pub(crate) length: usize,
+}
+
+impl SecretSpec {
+    fn read(at: &Resource<'_>) -> Result<Self, Error> {
+        let properties = at.properties()?;
+        at.only(
+            &properties,
+            &["Name", "GenerateSecretString"],
+            &["Description", "KmsKeyId", "Tags"],
+        )?;
+        let how = at.map(&properties, "GenerateSecretString")?;
+        let place = at.place("GenerateSecretString");
+        let length = how
+            .get("PasswordLength")
+            .map_or(Some(32), Value::as_u64)
+            .and_then(|length| length.try_into().ok());
+        let plain = how.get("ExcludePunctuation") == Some(&Value::Bool(true));
+        let known = how
+            .keys()
+            .all(|key| ["PasswordLength", "ExcludePunctuation"].contains(&key.as_str()));
+        match length.filter(|_| plain && known) {
+            Some(length) => {
+                let name = at.scope.name(at.id, &place)?;
+                let arn = arn("secretsmanager", &format!("secret:{name}"));
+                Ok(Self {
+                    id: at.id.to_owned(),
+                    name,
+                    arn,
+                    length,
+                })
+            }
+            None => {
+                let message = "the local cloud makes secrets of a PasswordLength with ExcludePunctuation, and no others";
+                Err(Error::template(place, message))
+            }
+        }
+    }
 }
 
 /// A state machine.
@@ -181,6 +228,7 @@ impl Stack {
             tables: Vec::new(),
             functions: Vec::new(),
             machines: Vec::new(),
+            secrets: Vec::new(),
             policies: BTreeMap::new(),
             roles: BTreeMap::new(),
             outputs: BTreeMap::new(),
@@ -193,6 +241,7 @@ impl Stack {
             match at.kind {
                 "AWS::DynamoDB::Table" => stack.tables.push(Table::read(&at)?),
                 "AWS::Serverless::Function" => stack.function(&at, globals.get("Function"))?,
+                "AWS::SecretsManager::Secret" => stack.secrets.push(SecretSpec::read(&at)?),
                 "AWS::Serverless::StateMachine" => stack.machine(&at, folder)?,
                 "AWS::IAM::ManagedPolicy" => {
                     let properties = at.properties()?;
