@@ -1,1 +1,9 @@
-//! End-to-end and simulation tests.
+//! End-to-end and simulation tests: what they share.
+//!
+//! A [`World`] is Towpath on the local cloud in memory, with a clock that only moves when the world waits for
+//! something: a day passes in a moment, and nothing depends on how fast the machine is. The tests themselves are in
+//! `tests/tests`, by topic.
+
+mod world;
+
+pub use world::{World, Worlds, pipeline};

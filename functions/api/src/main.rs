@@ -1,3 +1,10 @@
 //! The `api` function.
 
-fn main() {}
+use lambda_http::Error;
+use towpath_shell::App;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let app = App::from_env().await?;
+    lambda_http::run(fn_api::router(app)).await
+}

@@ -1,3 +1,14 @@
 //! The `poll-job` function.
 
-fn main() {}
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+use towpath_shell::App;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let app = &App::from_env().await?;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
+        fn_poll_job::handle(app, event)
+    }))
+    .await
+}

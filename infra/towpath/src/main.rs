@@ -1,1 +1,7 @@
-fn main() {}
+//! The `towpath` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    towpath::cli::main()
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use towpath_engine::{
-    ActivityHead, PipelineId, Plan, Run, RunId, Step, StepIndex, Wait, WorkspaceId,
+    Head, PipelineId, Plan, Run, RunId, Step, StepIndex, Wait, WorkspaceId,
 };
 
 use crate::definitions::StoredPipeline;

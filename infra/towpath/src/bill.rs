@@ -1,0 +1,105 @@
+//! The bill: what a run has used, in all and step by step.
+
+use serde::Serialize;
+use towpath_contracts::RunView;
+
+use crate::standing::Standing;
+
+/// What was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Transitions of the state machine.
+    pub transitions: u64,
+    /// Invocations of functions that drive runs.
+    pub invocations: u64,
+    /// Write units, by the sizes of what was written.
+    pub write_units: f64,
+    /// Read units, likewise.
+    pub read_units: f64,
+    /// Write units, as the tables reported them.
+    pub write_units_reported: f64,
+    /// Read units, as the tables reported them.
+    pub read_units_reported: f64,
+}
+
+impl Usage {
+    /// What the whole cloud has used so far, but for what only looks on.
+    pub fn so_far(standing: &Standing) -> Self {
+        let (counts, units) = (standing.cloud.counts(), standing.meters.driving());
+        let watching = |name: &str| matches!(name, "ApiFunction" | "TickFunction");
+        let driving = counts
+            .invocations_by_function
+            .iter()
+            .filter(|(name, _)| !watching(name));
+        Self {
+            transitions: counts.transitions,
+            invocations: driving.map(|(_, count)| count).sum(),
+            write_units: units.write_computed,
+            read_units: units.read_computed,
+            write_units_reported: units.write_reported,
+            read_units_reported: units.read_reported,
+        }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            transitions: self.transitions - earlier.transitions,
+            invocations: self.invocations - earlier.invocations,
+            write_units: self.write_units - earlier.write_units,
+            read_units: self.read_units - earlier.read_units,
+            write_units_reported: self.write_units_reported - earlier.write_units_reported,
+            read_units_reported: self.read_units_reported - earlier.read_units_reported,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.transitions += other.transitions;
+        self.invocations += other.invocations;
+        self.write_units += other.write_units;
+        self.read_units += other.read_units;
+        self.write_units_reported += other.write_units_reported;
+        self.read_units_reported += other.read_units_reported;
+    }
+}
+
+/// A bill in the making: what is used is put to the step the run was last seen at.
+#[derive(Clone, Debug)]
+pub struct Bill {
+    last: Usage,
+    step: usize,
+    steps: Vec<Usage>,
+}
+
+impl Bill {
+    /// A bill that begins now.
+    pub fn new(begin: Usage) -> Self {
+        Self {
+            last: begin,
+            step: 0,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Puts what was used since the last call to the step the run was at.
+    pub fn note(&mut self, now: Usage, view: &RunView) {
+        self.steps.resize(view.steps.len(), Usage::default());
+        if let Some(step) = self.steps.get_mut(self.step) {
+            step.add(now.since(self.last));
+        }
+        self.last = now;
+        self.step = usize::from(view.summary.current_step.0);
+    }
+
+    /// What each step has used.
+    pub fn steps(&self) -> &[Usage] {
+        &self.steps
+    }
+
+    /// What all steps have used.
+    pub fn total(&self) -> Usage {
+        let mut total = Usage::default();
+        self.steps.iter().for_each(|step| total.add(*step));
+        total
+    }
+}

@@ -1,0 +1,54 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{demo, dev};
+
+/// Runs agent pipelines durably, with nothing to operate.
+#[derive(Parser)]
+#[command(name = "towpath", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a pipeline on this machine, from a git repository to a merged commit, and show what it cost.
+    Demo(demo::Options),
+    /// Keep the local cloud up, with its HTTP API.
+    Dev(dev::Options),
+    /// Supervise one job. The process substrate starts this; it is of no use by hand.
+    #[command(hide = true)]
+    Supervise {
+        /// The job's folder.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+/// Does what the process's arguments ask.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        // Plain blocking code, and the smallest process that will do: one of these stands beside each job.
+        Command::Supervise { dir } => towpath_process::supervise(&dir),
+        Command::Demo(options) => run(demo::demo(options)),
+        Command::Dev(options) => run(dev::dev(options)),
+    }
+}
+
+fn run(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            eprintln!("towpath: no threads to work with: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

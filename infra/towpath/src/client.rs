@@ -1,0 +1,145 @@
+//! A client of the public API, for the commands here and the tests.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as Hyper;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use towpath_auth::Key;
+use towpath_contracts::Problem;
+
+/// A client of one deployment, with one key.
+#[derive(Clone)]
+pub struct Client {
+    http: Hyper<HttpConnector, Full<Bytes>>,
+    base: String,
+    key: Option<Key>,
+}
+
+/// What a call can come to, other than what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API said no.
+    #[error("{}", .0.message)]
+    Refused(Box<Problem>),
+    /// There was no answer, or none that can be read.
+    #[error("{0}")]
+    Lost(String),
+}
+
+impl Client {
+    /// A client of the API at `base`, with this key; without one, every call is refused.
+    pub fn new(base: &str, key: Option<Key>) -> Self {
+        let http = Hyper::builder(TokioExecutor::new()).build_http();
+        Self {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+            key,
+        }
+    }
+
+    /// `GET` a document.
+    ///
+    /// # Errors
+    /// If the API refuses or does not answer.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.call(Method::GET, path, &[], Vec::new()).await
+    }
+
+    /// `PUT` a document.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        self.call(Method::PUT, path, &[], json(body)?).await
+    }
+
+    /// `POST` a document.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        self.call(Method::POST, path, &[], json(body)?).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<T, Error> {
+        let (status, bytes) = self.raw(method, path, headers, body).await?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|e| Error::Lost(format!("an answer that cannot be read: {e}")));
+        }
+        match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => Err(Error::Refused(Box::new(problem))),
+            Err(_) => Err(Error::Lost(format!(
+                "{status}: {}",
+                String::from_utf8_lossy(&bytes)
+            ))),
+        }
+    }
+
+    /// Sends any bytes to any path, and returns what came back, whatever it is.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), Error> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {}", key.reveal()));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let lost = |why: String| Error::Lost(format!("{} did not answer: {why}", self.base));
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|e| lost(e.to_string()))?;
+        let answer = self
+            .http
+            .request(request)
+            .await
+            .map_err(|e| lost(e.to_string()))?;
+        let status = answer.status();
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| lost(e.to_string()))?;
+        Ok((status, body.to_bytes()))
+    }
+}
+
+fn json(body: &impl Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(body)
+        .map_err(|e| Error::Lost(format!("a request that cannot be written: {e}")))
+}
+
+/// An empty body.
+pub fn nothing() -> Value {
+    Value::Object(serde_json::Map::new())
+}

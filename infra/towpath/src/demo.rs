@@ -1,0 +1,488 @@
+//! `towpath demo`: a pipeline on a repository, from start to merged commit, on this machine.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use towpath_clock::Clock;
+use towpath_contracts::{OutputText, PipelineView, RunView, StartRun};
+use towpath_engine::{Block, BlockId, Failure, Pipeline, PipelineId, RunId, Status, StepState};
+
+use crate::bill::{Bill, Usage};
+use crate::client::{self, Client};
+use crate::pipeline_file;
+use crate::sample::{self, git};
+use crate::screen::{self, Screen};
+use crate::standing::{Plan, Standing};
+
+/// What `towpath demo` takes.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Approve everything, and answer every question with its first option.
+    #[arg(long, short)]
+    yes: bool,
+    /// Print a summary for machines, and nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Work on this git repository instead of a sample. Nothing in it is touched but the branch.
+    #[arg(long, value_name = "DIR", requires = "pipeline")]
+    repo: Option<PathBuf>,
+    /// Run this pipeline instead of the sample's.
+    #[arg(long, value_name = "FILE")]
+    pipeline: Option<PathBuf>,
+    /// The branch to work on. `towpath/demo` when not said.
+    #[arg(long, value_name = "NAME")]
+    branch: Option<String>,
+    /// What is to be done, in a line.
+    #[arg(long, default_value = "Greet everybody properly")]
+    title: String,
+    /// What is to be done, in full.
+    #[arg(long, default_value = "")]
+    description: String,
+}
+
+/// Exit codes: done; not done; a bad command line or pipeline; stopped by Ctrl-C.
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command.
+pub async fn demo(options: Options) -> ExitCode {
+    let pipeline = match &options.pipeline {
+        Some(file) => pipeline_file::read(file),
+        None => sample::pipeline(),
+    };
+    let pipeline = match pipeline {
+        Ok(pipeline) => pipeline,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run(&options, pipeline).await {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            eprintln!("towpath: {message}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn run(options: &Options, pipeline: Pipeline) -> Result<u8, String> {
+    let repository = match &options.repo {
+        Some(dir) => existing(dir)?,
+        None => sample_repository()?,
+    };
+    let supervisor = std::env::current_exe().map_err(|e| format!("cannot find myself: {e}"))?;
+    let plan = Plan {
+        data: None,
+        port: 0,
+        clock: Clock::system(),
+        schedules: true,
+        environment: Default::default(),
+        lambda_url: None,
+        supervisor,
+    };
+    let standing = Standing::start(plan).await.map_err(|e| e.to_string())?;
+    let client = Client::new(standing.cloud.url(), Some(standing.key.clone()));
+    let mut show = Show {
+        options,
+        repository,
+        client,
+        screen: Screen::new(options.json),
+        standing: &standing,
+    };
+    let followed = tokio::select! {
+        followed = show.follow(pipeline) => followed,
+        _ = tokio::signal::ctrl_c() => {
+            show.screen.say("Interrupted: stopping its jobs.");
+            Ok(INTERRUPTED)
+        }
+    };
+    standing.stop().await;
+    followed
+}
+
+/// The user's own repository: what is done to it goes through its branch alone.
+fn existing(dir: &Path) -> Result<PathBuf, String> {
+    let dir = dir
+        .canonicalize()
+        .map_err(|e| format!("{}: {e}", dir.display()))?;
+    git(&dir, &["rev-parse", "--git-dir"])
+        .map_err(|_| format!("{} is not a git repository", dir.display()))?;
+    Ok(dir)
+}
+
+fn sample_repository() -> Result<PathBuf, String> {
+    let made = tempfile::Builder::new()
+        .prefix("towpath-demo-")
+        .tempdir()
+        .map_err(|e| e.to_string())?;
+    // It stays: it is what the demo is about, and small.
+    let dir = made.keep();
+    sample::repository(&dir).map_err(|e| e.to_string())?;
+    Ok(dir)
+}
+
+struct Show<'a> {
+    options: &'a Options,
+    repository: PathBuf,
+    client: Client,
+    screen: Screen,
+    standing: &'a Standing,
+}
+
+/// How often the run is looked at. Looking on is free: it asks the records, not the functions.
+const GLANCE: Duration = Duration::from_millis(60);
+
+impl Show<'_> {
+    async fn follow(&mut self, pipeline: Pipeline) -> Result<u8, String> {
+        let before = Usage::so_far(self.standing);
+        let (block, run) = self.start(&pipeline).await?;
+        let mut bill = Bill::new(before);
+        self.screen
+            .say(&format!("Repository  {}", self.repository.display()));
+        self.screen.say(&format!(
+            "Pipeline    {} ({} steps)",
+            pipeline.name,
+            pipeline.enabled().len()
+        ));
+        self.screen.say(&format!("Run         {run}"));
+        let (mut asked, mut base) = (None, None);
+        loop {
+            let view = self.view(&run).await?;
+            bill.note(Usage::so_far(self.standing), &view);
+            self.screen.show(&view, self.standing.operator.now());
+            if view.summary.status.is_terminal() {
+                // The machine's last transition follows the run's last commit.
+                tokio::time::sleep(GLANCE * 2).await;
+                bill.note(Usage::so_far(self.standing), &view);
+                return self.end(&block, &view, &bill);
+            }
+            let subject = view
+                .summary
+                .waits_for
+                .as_ref()
+                .filter(|_| view.summary.status == Status::Blocked);
+            let subject = subject.and_then(|waits| waits.subject.clone());
+            if subject.is_some() && subject != asked {
+                base = base.or_else(|| git(&self.repository, &["rev-parse", "HEAD"]).ok());
+                self.screen.rest();
+                self.answer(&block, &view, base.as_deref()).await?;
+                self.screen.go_on();
+                asked = subject;
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    async fn start(&self, pipeline: &Pipeline) -> Result<(Block, RunId), String> {
+        let told = |error: client::Error| error.to_string();
+        let id = |text: &str| text.parse::<BlockId>().map_err(|e| e.to_string());
+        let put = json!({
+            "title": self.options.title,
+            "description": self.options.description,
+            "repository": { "url": self.repository.display().to_string(), "branch": self.options.branch },
+        });
+        let block: Block = self.client.put("/blocks/demo", &put).await.map_err(told)?;
+        let path = format!("/pipelines/{}", pipeline.id);
+        let _: PipelineView = self.client.put(&path, pipeline).await.map_err(told)?;
+        let pipeline_id: PipelineId = pipeline.id.clone();
+        let ask = StartRun {
+            block_id: id("demo")?,
+            pipeline_id,
+            replace: false,
+        };
+        let view: RunView = self.client.post("/runs", &ask).await.map_err(told)?;
+        Ok((block, view.summary.id))
+    }
+
+    async fn view(&self, run: &RunId) -> Result<RunView, String> {
+        self.standing
+            .operator
+            .view(&self.standing.caller, run)
+            .await
+            .map_err(|problem| problem.message)
+    }
+
+    /// Asks whoever sits at the terminal what the run waits for.
+    async fn answer(
+        &self,
+        block: &Block,
+        view: &RunView,
+        base: Option<&str>,
+    ) -> Result<(), String> {
+        let run = &view.summary.id;
+        let step = view
+            .steps
+            .iter()
+            .find(|step| step.state == StepState::WaitingDecision);
+        let step = step.ok_or("the run waits for a human, but none of its steps does")?;
+        if let Some(decision) = step
+            .decisions
+            .iter()
+            .find(|decision| decision.chosen.is_none())
+        {
+            self.screen.say(&format!(
+                "\n{} asks: {}",
+                step.agent_kind, decision.question
+            ));
+            let choice = match (self.options.yes, decision.options.first()) {
+                (true, Some(first)) => first.clone(),
+                (true, None) => "yes".to_owned(),
+                (false, _) => {
+                    prompt(&format!("Your answer ({}): ", decision.options.join(", "))).await?
+                }
+            };
+            return self
+                .say(
+                    &format!("/runs/{run}/decisions/{}", decision.id),
+                    &json!({ "choice": choice }),
+                )
+                .await;
+        }
+        let approval = step
+            .approval
+            .as_ref()
+            .ok_or("the run waits for an answer to nothing")?;
+        if let Some(output) = &step.output {
+            let text: OutputText = self
+                .client
+                .get(&output.href)
+                .await
+                .map_err(|e| e.to_string())?;
+            let shown = text.text.trim();
+            if !shown.is_empty() {
+                self.screen
+                    .say(&format!("\n{} says:\n{}", step.agent_kind, indent(shown)));
+            }
+        }
+        self.screen.say(&self.change(block, base));
+        let path = |verb: &str| format!("/runs/{run}/approvals/{}/{verb}", approval.id);
+        if self.options.yes {
+            self.screen.say("Approved (--yes).\n");
+            return self.say(&path("approve"), &json!({})).await;
+        }
+        loop {
+            let line = prompt("Approve this change? [y]es, [n]o, or say what to change: ").await?;
+            match line.to_lowercase().as_str() {
+                "" => {}
+                "y" | "yes" => return self.say(&path("approve"), &json!({})).await,
+                "n" | "no" => {
+                    return self
+                        .say(
+                            &path("reject"),
+                            &json!({ "reason": "rejected at the terminal" }),
+                        )
+                        .await;
+                }
+                _ => {
+                    return self
+                        .say(&path("request-changes"), &json!({ "feedback": line }))
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn say(&self, path: &str, body: &serde_json::Value) -> Result<(), String> {
+        let _: serde_json::Value = self
+            .client
+            .post(path, body)
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    /// What the branch would change.
+    fn change(&self, block: &Block, base: Option<&str>) -> String {
+        let range = format!("{}...{}", base.unwrap_or("HEAD"), block.branch());
+        let color = if std::io::stderr().is_terminal() {
+            "--color=always"
+        } else {
+            "--color=never"
+        };
+        match git(
+            &self.repository,
+            &["diff", color, "--stat", "--patch", &range, "--"],
+        ) {
+            Ok(diff) if diff.is_empty() => format!("\n{} changes nothing.\n", block.branch()),
+            Ok(diff) => format!(
+                "\nThe change, on {}:\n\n{}\n",
+                block.branch(),
+                indent(&diff)
+            ),
+            Err(_) => "\nThere is no branch to show.\n".to_owned(),
+        }
+    }
+
+    fn end(&self, block: &Block, view: &RunView, bill: &Bill) -> Result<u8, String> {
+        let head = |name: &str| {
+            git(
+                &self.repository,
+                &["rev-parse", "--verify", "--quiet", name],
+            )
+            .ok()
+        };
+        let branch = head(&block.branch()).map(|commit| (block.branch(), commit));
+        let merged = branch.as_ref().is_some_and(|(_, commit)| {
+            git(
+                &self.repository,
+                &["merge-base", "--is-ancestor", commit, "HEAD"],
+            )
+            .is_ok()
+        });
+        let summary = Summary {
+            run: view.summary.id.clone(),
+            status: view.summary.status,
+            failure: view.summary.failure.clone(),
+            repository: self.repository.display().to_string(),
+            branch: branch.as_ref().map(|(name, _)| name.clone()),
+            branch_commit: branch.map(|(_, commit)| commit),
+            merged_commit: head("HEAD").filter(|_| merged),
+            steps: steps(view, bill),
+            bill: bill.total(),
+        };
+        if self.options.json {
+            let text = serde_json::to_string_pretty(&summary).map_err(|e| e.to_string())?;
+            writeln!(std::io::stdout(), "{text}").map_err(|e| e.to_string())?;
+        } else {
+            self.screen.say(&summary.told());
+        }
+        Ok(if summary.status == Status::Done {
+            0
+        } else {
+            FAILED
+        })
+    }
+}
+
+/// A line from whoever sits at the terminal.
+async fn prompt(question: &str) -> Result<String, String> {
+    let question = question.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut err = std::io::stderr();
+        // A terminal that is gone shows in the answer.
+        let _ = write!(err, "{question}").and_then(|()| err.flush());
+        let mut line = String::new();
+        match std::io::stdin().lock().read_line(&mut line) {
+            Ok(0) => Err("nobody is there to answer; use --yes to approve everything".to_owned()),
+            Ok(_) => Ok(line.trim().to_owned()),
+            Err(error) => Err(format!("the terminal cannot be read: {error}")),
+        }
+    });
+    asked.await.map_err(|e| e.to_string())?
+}
+
+fn indent(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("    {line}\n"))
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
+}
+
+/// What a demo came to.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    run: RunId,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    repository: String,
+    branch: Option<String>,
+    branch_commit: Option<String>,
+    merged_commit: Option<String>,
+    steps: Vec<StepSummary>,
+    bill: Usage,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StepSummary {
+    agent_kind: String,
+    state: StepState,
+    seconds: Option<f64>,
+    attempts: u32,
+    usage: Usage,
+}
+
+fn steps(view: &RunView, bill: &Bill) -> Vec<StepSummary> {
+    let usage = bill
+        .steps()
+        .iter()
+        .copied()
+        .chain(std::iter::repeat(Usage::default()));
+    let steps = view
+        .steps
+        .iter()
+        .zip(usage)
+        .map(|(step, usage)| StepSummary {
+            agent_kind: step.agent_kind.to_string(),
+            state: step.state,
+            seconds: step
+                .finished_at
+                .and_then(|end| screen::duration(step, end))
+                .map(|took| took.as_secs_f64()),
+            attempts: step.attempt,
+            usage,
+        });
+    steps.collect()
+}
+
+impl Summary {
+    fn told(&self) -> String {
+        let mut lines = vec![String::new()];
+        match (&self.failure, &self.merged_commit, &self.branch) {
+            (Some(failure), _, _) => {
+                lines.push(format!("Failed: {}", failure.message));
+                lines.extend(failure.detail.as_deref().map(indent));
+                lines.push(failure.hint.clone());
+            }
+            (None, Some(commit), _) => lines.push(format!("Done: merged as {commit}")),
+            (None, None, Some(branch)) => lines.push(format!("Done: the work is on {branch}")),
+            (None, None, None) => lines.push("Done.".to_owned()),
+        }
+        lines.push(String::new());
+        lines.push(row([
+            "bill",
+            "transitions",
+            "invocations",
+            "write units",
+            "read units",
+        ]));
+        for step in &self.steps {
+            lines.push(usage_row(&step.agent_kind, &step.usage));
+        }
+        lines.push(usage_row("in all", &self.bill));
+        let reported = (
+            self.bill.write_units_reported,
+            self.bill.read_units_reported,
+        );
+        lines.push(format!(
+            "(the embedded tables reported {:.0} write and {:.1} read units)",
+            reported.0, reported.1
+        ));
+        lines.join("\n")
+    }
+}
+
+fn row(cells: [&str; 5]) -> String {
+    let [name, a, b, c, d] = cells;
+    format!("{name:<14}{a:>13}{b:>13}{c:>13}{d:>13}")
+}
+
+fn usage_row(name: &str, usage: &Usage) -> String {
+    row([
+        name,
+        &usage.transitions.to_string(),
+        &usage.invocations.to_string(),
+        &format!("{:.0}", usage.write_units),
+        &format!("{:.1}", usage.read_units),
+    ])
+}

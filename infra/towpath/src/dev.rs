@@ -1,0 +1,126 @@
+//! `towpath dev`: the local cloud, kept up.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use towpath_clock::Clock;
+
+use crate::standing::{Plan, Standing, write_private};
+
+/// What `towpath dev` takes.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// The port of the HTTP API on 127.0.0.1; 0 for any.
+    #[arg(long, default_value_t = 7070)]
+    port: u16,
+    /// Keep everything in this directory. Killed and started again, every run goes on where it was.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Call the functions through a `cargo lambda watch` at this URL, instead of in process.
+    #[arg(long, value_name = "URL")]
+    lambda: Option<String>,
+}
+
+/// Runs the command.
+pub async fn dev(options: Options) -> ExitCode {
+    logs();
+    match run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("towpath: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Warnings and errors go to the terminal, for people; `RUST_LOG` asks for more.
+fn logs() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt()
+        .compact()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter);
+    // Set up by somebody else already: then that is how it is.
+    let _ = subscriber.try_init();
+}
+
+async fn run(options: Options) -> Result<(), String> {
+    let supervisor = std::env::current_exe().map_err(|e| format!("cannot find myself: {e}"))?;
+    let data = match &options.data {
+        Some(dir) => {
+            std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+            Some(
+                dir.canonicalize()
+                    .map_err(|e| format!("{}: {e}", dir.display()))?,
+            )
+        }
+        None => None,
+    };
+    let plan = Plan {
+        data: data.clone(),
+        port: options.port,
+        clock: Clock::system(),
+        schedules: true,
+        environment: Default::default(),
+        lambda_url: options.lambda,
+        supervisor,
+    };
+    let standing = Standing::start(plan).await.map_err(|e| e.to_string())?;
+    let url = standing.cloud.url();
+    eprintln!("Towpath is up at {url}");
+    match &data {
+        Some(dir) => {
+            let file = dir.join("key");
+            eprintln!(
+                "Its records are in {}; its key is in {}",
+                dir.display(),
+                file.display()
+            );
+            eprintln!(
+                "\n    curl -H \"Authorization: Bearer $(cat {})\" {url}/runs\n",
+                file.display()
+            );
+        }
+        None => {
+            let file = std::env::temp_dir().join(format!("towpath-{}.key", std::process::id()));
+            write_private(&file, standing.key.reveal())
+                .map_err(|e| format!("{}: {e}", file.display()))?;
+            eprintln!(
+                "Everything is in memory, and gone when this ends (keep it with --data DIR); its key is in {}",
+                file.display()
+            );
+            eprintln!(
+                "\n    curl -H \"Authorization: Bearer $(cat {})\" {url}/runs\n",
+                file.display()
+            );
+            ended().await;
+            // The key is of no use any more; if the file stays, that is no harm.
+            let _ = std::fs::remove_file(file);
+            standing.stop().await;
+            return Ok(());
+        }
+    }
+    ended().await;
+    standing.stop().await;
+    Ok(())
+}
+
+/// Returns when somebody wants this to end.
+async fn ended() {
+    eprintln!("Ctrl-C ends it.");
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut term) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+            return;
+        }
+    }
+    // Without signals there is only being killed, which is fine too.
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,140 @@
+//! The functions, as the local cloud calls them in process: the same handlers, given the same events.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use axum::Router;
+use futures::future::BoxFuture;
+use lambda_http::Adapter;
+use lambda_runtime::{Diagnostic, LambdaEvent, Service};
+use serde_json::Value;
+use towpath_aws::{Meter, Units};
+use towpath_clock::Clock;
+use towpath_local::{Factory, Function, Functions};
+use towpath_process::ProcessSubstrate;
+use towpath_shell::{App, Config, Error};
+
+/// What each function's calls to the tables cost, by its logical id.
+#[derive(Clone, Default)]
+pub struct Meters(Arc<Mutex<BTreeMap<String, Meter>>>);
+
+impl Meters {
+    /// What the functions that drive runs have used. What people look at is not a cost of a run: `ApiFunction` is left
+    /// out.
+    pub fn driving(&self) -> Units {
+        let meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        meters
+            .iter()
+            .filter(|(name, _)| *name != "ApiFunction")
+            .map(|(_, meter)| meter.units())
+            .sum()
+    }
+}
+
+/// What the functions share in this process.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) process: ProcessSubstrate,
+    pub(crate) meters: Meters,
+}
+
+/// What answers a function's requests.
+type Route = fn(App) -> Router;
+
+/// What an action does with one event.
+type Act = for<'a> fn(&'a App, LambdaEvent<Value>) -> BoxFuture<'a, Result<Value, Error>>;
+
+struct Action {
+    app: App,
+    act: Act,
+}
+
+#[async_trait]
+impl Function for Action {
+    async fn invoke(&self, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
+        (self.act)(&self.app, event).await.map_err(Diagnostic::from)
+    }
+}
+
+struct Http(Router);
+
+#[async_trait]
+impl Function for Http {
+    async fn invoke(&self, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
+        let broken = |message: String| Diagnostic {
+            error_type: "Towpath.BadEvent".to_owned(),
+            error_message: message,
+        };
+        let request = serde_json::from_value(event.payload).map_err(|e| broken(e.to_string()))?;
+        let event = LambdaEvent::new(request, event.context);
+        let answered = Adapter::from(self.0.clone()).call(event);
+        let answer = answered.await.map_err(|e| broken(e.to_string()))?;
+        serde_json::to_value(answer).map_err(|e| broken(e.to_string()))
+    }
+}
+
+/// Every function of the template.
+pub(crate) fn all(shared: &Shared) -> Functions {
+    let actions: [(&str, Act); 5] = [
+        ("AdvanceFunction", |app, event| {
+            Box::pin(async { fn_advance::handle(app, event).await.map(Value::from) })
+        }),
+        ("PollJobFunction", |app, event| {
+            Box::pin(async { fn_poll_job::handle(app, event).await.map(Value::from) })
+        }),
+        ("PollGateFunction", |app, event| {
+            Box::pin(async { fn_poll_gate::handle(app, event).await.map(Value::from) })
+        }),
+        ("SettleFunction", |app, event| {
+            Box::pin(async { fn_settle::handle(app, event).await.map(Value::from) })
+        }),
+        ("TickFunction", |app, event| {
+            Box::pin(fn_tick::handle(app, event))
+        }),
+    ];
+    let routers: [(&str, Route); 2] = [
+        ("ApiFunction", fn_api::router),
+        ("ResolveDecisionFunction", fn_resolve_decision::router),
+    ];
+    let actions = actions.map(|(name, act)| {
+        (
+            name.to_owned(),
+            factory(name, shared, move |app| Arc::new(Action { app, act })),
+        )
+    });
+    let routers = routers.map(|(name, router)| {
+        (
+            name.to_owned(),
+            factory(name, shared, move |app| Arc::new(Http(router(app)))),
+        )
+    });
+    actions.into_iter().chain(routers).collect()
+}
+
+fn factory(
+    name: &'static str,
+    shared: &Shared,
+    function: impl Fn(App) -> Arc<dyn Function> + Send + Sync + 'static,
+) -> Factory {
+    let shared = shared.clone();
+    Arc::new(move |environment| {
+        let made = app(&shared, &environment).map(|app| {
+            let mut meters = shared
+                .meters
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            meters.insert(name.to_owned(), app.meter.clone());
+            function(app)
+        });
+        Box::pin(async move { made.map_err(|error| error.to_string()) })
+    })
+}
+
+/// The app of an environment that is not the process's own.
+pub(crate) fn app(shared: &Shared, environment: &BTreeMap<String, String>) -> Result<App, Error> {
+    let config = Config::from_lookup(|name| environment.get(name).cloned())?;
+    App::connect(&config, shared.clock.clone(), Some(shared.process.clone()))
+}

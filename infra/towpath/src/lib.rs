@@ -1,0 +1,12 @@
+//! The `towpath` command, as a library: Towpath on the local cloud, its client and its terminal.
+
+pub mod bill;
+pub mod cli;
+pub mod client;
+pub mod demo;
+pub mod dev;
+mod functions;
+pub mod pipeline_file;
+pub mod sample;
+mod screen;
+pub mod standing;

@@ -1,0 +1,75 @@
+//! Pipeline files: YAML (and so JSON too), read strictly.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use towpath_engine::Pipeline;
+
+/// Reads a pipeline file.
+///
+/// # Errors
+/// What is wrong, where, and what is expected, ready to be shown.
+pub fn read(path: &Path) -> Result<Pipeline, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    parse(&text, &shown.to_string())
+}
+
+/// Parses the text of a pipeline file. `name` stands in messages.
+///
+/// # Errors
+/// As for [`read`].
+pub fn parse(text: &str, name: &str) -> Result<Pipeline, String> {
+    let pipeline: Pipeline = serde_saphyr::from_str(text).map_err(|error| {
+        let place = error
+            .location()
+            .map(|at| format!(":{}:{}", at.line(), at.column()))
+            .unwrap_or_default();
+        format!("{name}{place}: {error}")
+    })?;
+    let flaws = pipeline.flaws();
+    if flaws.is_empty() {
+        return Ok(pipeline);
+    }
+    let mut message = String::new();
+    for flaw in flaws {
+        let _ = writeln!(message, "{name}: {}: {}", flaw.path, flaw.problem);
+    }
+    Err(message.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        parse(text, "p.yaml").unwrap_err()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let unknown =
+            refused("id: p\nsteps:\n  - agentKind: coder\n    runtme: { kind: simulated }\n");
+        assert!(
+            unknown.starts_with("p.yaml:4:") && unknown.contains("runtme"),
+            "{unknown}"
+        );
+        assert!(
+            refused("id: p\nsteps: []\n")
+                .contains("p.yaml: steps: a pipeline needs at least one enabled step")
+        );
+        let kind = refused("id: p\nsteps:\n  - agentKind: dreamer\n");
+        assert!(
+            kind.contains("steps[0]: no runtime is known for the agent kind `dreamer`"),
+            "{kind}"
+        );
+        let probe = refused("id: p\nsteps:\n  - agentKind: ci\n");
+        assert!(
+            probe.contains("steps[0]: the gate `ci` needs a `gate` with a `probe`"),
+            "{probe}"
+        );
+        let no_probe = refused("id: p\nsteps:\n  - agentKind: ci\n    gate: { attempts: 1 }\n");
+        assert!(no_probe.contains("probe"), "{no_probe}");
+        assert!(refused("{").starts_with("p.yaml"));
+    }
+}

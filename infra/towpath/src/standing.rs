@@ -1,0 +1,244 @@
+//! Towpath on the local cloud: the template stood up with its functions, jobs as local processes, and a key to get in.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use towpath_auth::Key;
+use towpath_clock::Clock;
+use towpath_engine::{JobId, WorkspaceId};
+use towpath_local::{Cloud, Options};
+use towpath_process::{ProcessSubstrate, Watcher};
+use towpath_runtime::Substrate;
+use towpath_shell::{App, Caller};
+use towpath_store::{ApiKey, Scope};
+
+use crate::functions::{self, Meters, Shared};
+
+/// What to stand up, and how.
+pub struct Plan {
+    /// Where everything is kept. None: in memory, and gone with the process.
+    pub data: Option<PathBuf>,
+    /// The port of the HTTP API; 0 for any.
+    pub port: u16,
+    /// The time.
+    pub clock: Clock,
+    /// Whether the clock runs the schedules.
+    pub schedules: bool,
+    /// More variables for every function.
+    pub environment: BTreeMap<String, String>,
+    /// The URL of a `cargo lambda watch` to call the functions through, instead of in process.
+    pub lambda_url: Option<String>,
+    /// The program that supervises jobs: the `towpath` binary.
+    pub supervisor: PathBuf,
+}
+
+/// Why Towpath could not be stood up.
+#[derive(Debug, thiserror::Error)]
+#[error("the local cloud could not be started: {0}")]
+pub struct Error(String);
+
+fn error(what: impl std::fmt::Display) -> Error {
+    Error(what.to_string())
+}
+
+/// Towpath, standing.
+pub struct Standing {
+    /// The cloud under it.
+    pub cloud: Cloud,
+    /// What the functions have used.
+    pub meters: Meters,
+    /// An app that may do everything, for looking on without it being counted.
+    pub operator: App,
+    /// The key to the API.
+    pub key: Key,
+    /// Whose key it is.
+    pub caller: Caller,
+    /// The jobs.
+    pub process: ProcessSubstrate,
+    watcher: Watcher,
+    temporary: Option<TempDir>,
+}
+
+/// The workspace of the local cloud.
+const WORKSPACE: &str = "local";
+
+impl Standing {
+    /// Stands Towpath up. On a data directory that was used before, everything goes on where it was.
+    ///
+    /// # Errors
+    /// If the template, the directory or the port cannot be used.
+    pub async fn start(plan: Plan) -> Result<Self, Error> {
+        let temporary = match plan.data {
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("towpath-")
+                    .tempdir()
+                    .map_err(error)?,
+            ),
+            Some(_) => None,
+        };
+        let home = plan
+            .data
+            .as_deref()
+            .or(temporary.as_ref().map(TempDir::path))
+            .unwrap_or(Path::new("."));
+        let jobs = home.join("jobs");
+        let process = ProcessSubstrate::new(jobs.clone(), plan.supervisor.clone());
+        let shared = Shared {
+            clock: plan.clock.clone(),
+            process: process.clone(),
+            meters: Meters::default(),
+        };
+        let mut environment = plan.environment;
+        environment.insert("TOWPATH_JOBS".to_owned(), jobs.display().to_string());
+        environment.insert(
+            "TOWPATH_SUPERVISOR".to_owned(),
+            plan.supervisor.display().to_string(),
+        );
+        let in_process = if plan.lambda_url.is_none() {
+            functions::all(&shared)
+        } else {
+            BTreeMap::new()
+        };
+        let options = Options {
+            template: template(),
+            data: plan.data.clone(),
+            port: plan.port,
+            clock: plan.clock,
+            functions: in_process,
+            environment: environment.clone(),
+            lambda_url: plan.lambda_url,
+            schedules: plan.schedules,
+        };
+        let cloud = Cloud::start(options).await.map_err(error)?;
+        environment.extend(cloud.aws_environment("operator"));
+        for (variable, output) in [
+            ("RUNS_TABLE", "RunsTable"),
+            ("EXECUTORS_TABLE", "ExecutorsTable"),
+            ("STATE_MACHINE_ARN", "StateMachineArn"),
+        ] {
+            let value = cloud
+                .output(output)
+                .ok_or_else(|| error(format!("the template has no output {output}")))?;
+            environment.insert(variable.to_owned(), value);
+        }
+        environment.remove("TOWPATH_FAULTS");
+        let operator = functions::app(&shared, &environment).map_err(error)?;
+        let workspace: WorkspaceId = WORKSPACE.parse().map_err(error)?;
+        let key = key(plan.data.as_deref())?;
+        let record = ApiKey {
+            workspace: workspace.clone(),
+            scope: Scope::Admin,
+            name: "local".to_owned(),
+            created_at: operator.now(),
+        };
+        operator
+            .store
+            .put_api_key(&key.hash(), &record)
+            .await
+            .map_err(error)?;
+        let watcher = watch(&process, &cloud)?;
+        Ok(Self {
+            caller: Caller {
+                workspace,
+                name: record.name,
+            },
+            meters: shared.meters,
+            cloud,
+            operator,
+            key,
+            process,
+            watcher,
+            temporary,
+        })
+    }
+
+    /// Ends it. Jobs of a cloud in memory end with it; those of a data directory go on, and are found again.
+    pub async fn stop(self) {
+        drop(self.watcher);
+        self.cloud.shutdown().await;
+        if let Some(temporary) = self.temporary {
+            stop_all(&self.process, &temporary.path().join("jobs")).await;
+            drop(temporary);
+        }
+    }
+}
+
+/// Stops every job under `root`, and returns once all have ended.
+async fn stop_all(process: &ProcessSubstrate, root: &Path) {
+    let names = fs::read_dir(root).into_iter().flatten().flatten();
+    let jobs: Vec<JobId> = names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for job in &jobs {
+        if let Err(error) = process.stop(job, Duration::from_secs(1)).await {
+            tracing::warn!(%job, "could not be stopped: {error}");
+        }
+    }
+    for job in &jobs {
+        if let Err(error) = process.ended(job).await {
+            tracing::warn!(%job, "may not have ended: {error}");
+        }
+    }
+}
+
+/// The template, where this command was built from.
+fn template() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml")
+}
+
+/// Tells the cloud's event bus of each job that ends, as a container service would.
+fn watch(process: &ProcessSubstrate, cloud: &Cloud) -> Result<Watcher, Error> {
+    let (tell, mut ended) = tokio::sync::mpsc::unbounded_channel::<JobId>();
+    let bus = cloud.event_bus();
+    tokio::spawn(async move {
+        while let Some(job) = ended.recv().await {
+            let event = json!({
+                "source": "towpath.jobs",
+                "detail-type": "Job State Change",
+                "detail": { "job": job },
+            });
+            let bus = bus.clone();
+            tokio::spawn(async move { bus.put(event).await });
+        }
+    });
+    process
+        .watch(move |job| {
+            // The cloud may be gone already; then nobody needs to know.
+            let _ = tell.send(job);
+        })
+        .map_err(error)
+}
+
+/// The key of the local cloud: made once for a data directory, and kept where only its owner can read it.
+fn key(data: Option<&Path>) -> Result<Key, Error> {
+    let Some(data) = data else {
+        return Key::generate().map_err(error);
+    };
+    let path = data.join("key");
+    if let Some(key) = fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| Key::parse(text.trim()).ok())
+    {
+        return Ok(key);
+    }
+    let key = Key::generate().map_err(error)?;
+    write_private(&path, key.reveal()).map_err(error)?;
+    Ok(key)
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    // A temporary file is made with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

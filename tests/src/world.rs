@@ -1,0 +1,208 @@
+//! A world to test in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use towpath::client::Client;
+use towpath::standing::{Plan, Standing};
+use towpath_clock::Clock;
+use towpath_contracts::{PipelineView, RunView};
+use towpath_engine::{Block, Pipeline, RunId};
+
+/// A pipeline from YAML.
+///
+/// # Panics
+/// If it is not valid.
+pub fn pipeline(yaml: &str) -> Pipeline {
+    towpath::pipeline_file::parse(yaml, "a test's pipeline").unwrap()
+}
+
+/// How a world is made.
+pub struct Worlds {
+    program: PathBuf,
+    data: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
+}
+
+impl Worlds {
+    /// Worlds in memory, whose jobs `program` supervises: `env!("CARGO_BIN_EXE_towpath-under-test")`.
+    pub fn new(program: &str) -> Self {
+        Self {
+            program: program.into(),
+            data: None,
+            environment: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps everything in a directory.
+    #[must_use]
+    pub fn on(self, data: &Path) -> Self {
+        Self {
+            data: Some(data.to_owned()),
+            ..self
+        }
+    }
+
+    /// Sets a variable for every function.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Breaks calls to AWS: see `towpath_aws::Faults`.
+    #[must_use]
+    pub fn with_faults(self, faults: &str) -> Self {
+        self.with("TOWPATH_FAULTS", faults)
+    }
+
+    /// Makes the world.
+    pub async fn start(&self) -> World {
+        // 2026-01-01T00:00:00Z
+        let clock = Clock::manual(1_767_225_600_000);
+        let plan = Plan {
+            data: self.data.clone(),
+            port: 0,
+            clock: clock.clone(),
+            schedules: false,
+            environment: self.environment.clone(),
+            lambda_url: None,
+            supervisor: self.program.clone(),
+        };
+        let standing = Standing::start(plan).await.unwrap();
+        let client = Client::new(standing.cloud.url(), Some(standing.key.clone()));
+        World {
+            standing,
+            client,
+            clock,
+        }
+    }
+}
+
+/// Towpath, standing, with a clock of the test's.
+pub struct World {
+    /// Towpath.
+    pub standing: Standing,
+    /// A client with the world's own key.
+    pub client: Client,
+    /// The time. It moves while the world waits.
+    pub clock: Clock,
+}
+
+/// How long a test waits for something, in real time, before it is said to hang. No test measures anything by it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl World {
+    /// Puts a block of this name.
+    pub async fn block(&self, name: &str) -> Block {
+        self.client
+            .put(&format!("/blocks/{name}"), &json!({ "title": name }))
+            .await
+            .unwrap()
+    }
+
+    /// Puts a block whose work is kept in this repository.
+    pub async fn block_in(&self, name: &str, repository: &Path) -> Block {
+        let body = json!({ "title": name, "repository": { "url": repository } });
+        self.client
+            .put(&format!("/blocks/{name}"), &body)
+            .await
+            .unwrap()
+    }
+
+    /// Puts a pipeline.
+    pub async fn put(&self, yaml: &str) -> Pipeline {
+        let pipeline = pipeline(yaml);
+        let path = format!("/pipelines/{}", pipeline.id);
+        let view: PipelineView = self.client.put(&path, &pipeline).await.unwrap();
+        view.pipeline
+    }
+
+    /// Puts a pipeline and a block of the same name, and starts a run.
+    pub async fn run(&self, yaml: &str) -> RunId {
+        let pipeline = self.put(yaml).await;
+        self.block(pipeline.id.as_str()).await;
+        self.start(pipeline.id.as_str(), pipeline.id.as_str()).await
+    }
+
+    /// Starts a run.
+    pub async fn start(&self, block: &str, pipeline: &str) -> RunId {
+        let ask = json!({ "blockId": block, "pipelineId": pipeline });
+        let view: RunView = self.client.post("/runs", &ask).await.unwrap();
+        view.summary.id
+    }
+
+    /// The run as it now is.
+    pub async fn view(&self, run: &RunId) -> RunView {
+        self.standing
+            .operator
+            .view(&self.standing.caller, run)
+            .await
+            .unwrap()
+    }
+
+    /// Waits, while time goes by, until the run is as `seen` wants it. Seconds pass as milliseconds do, and once a
+    /// minute of the world's time the tick comes by.
+    pub async fn until(&self, run: &RunId, seen: impl Fn(&RunView) -> bool) -> RunView {
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let view = self.view(run).await;
+            if seen(&view) {
+                return view;
+            }
+            assert!(
+                tokio::time::Instant::now() < patience,
+                "the run hangs: {view:#?}"
+            );
+            self.pass(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Waits until the run is over.
+    pub async fn end(&self, run: &RunId) -> RunView {
+        self.until(run, |view| view.summary.status.is_terminal())
+            .await
+    }
+
+    /// Waits until the run waits for a human, and returns what for.
+    pub async fn asked(&self, run: &RunId) -> String {
+        let view = self.until(run, |view| {
+            assert!(
+                !view.summary.status.is_terminal(),
+                "the run ended: {view:#?}"
+            );
+            view.summary
+                .waits_for
+                .as_ref()
+                .is_some_and(|waits| waits.reason == "human")
+        });
+        view.await
+            .summary
+            .waits_for
+            .and_then(|waits| waits.subject)
+            .unwrap()
+    }
+
+    /// Approves what the run asks for.
+    pub async fn approve(&self, run: &RunId, subject: &str) -> Value {
+        self.client
+            .post(
+                &format!("/runs/{run}/approvals/{subject}/approve"),
+                &json!({}),
+            )
+            .await
+            .unwrap()
+    }
+
+    /// Lets time go by: this much of the world's, and a moment of ours for what is under way.
+    pub async fn pass(&self, time: Duration) {
+        let (before, minute) = (self.clock.now_ms(), 60_000);
+        self.clock.advance(time);
+        if before / minute != self.clock.now_ms() / minute {
+            self.standing.cloud.fire_schedules().await;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
