@@ -13,7 +13,7 @@ use towpath_stepfunctions::{InvokeError, StepFunctions};
 use crate::aws::{Aws, Services, access_key};
 use crate::dynamodb::Database;
 use crate::error::Error;
-use crate::events::{EventBus, Events};
+use crate::events::Events;
 use crate::http::Front;
 use crate::iam::{Iam, StatementInfo, StatementUse};
 use crate::lambda::{Duplicates, Functions, Kind, Lambda};
@@ -225,11 +225,6 @@ impl Cloud {
     }
 
     /// The default event bus, for whoever puts events on it for as long as the cloud stands.
-    pub fn event_bus(&self) -> EventBus {
-        EventBus(Arc::clone(&self.events))
-    }
-
-    /// A handle on the event bus.
     pub fn event_bus(&self) -> EventBus {
         EventBus(Arc::clone(&self.events))
     }

@@ -20,7 +20,6 @@ mod template;
 
 pub use cloud::{Cloud, Counts, EventBus, Options};
 pub use error::Error;
-pub use events::EventBus;
 pub use iam::{StatementInfo, StatementUse};
 pub use lambda::{Duplicates, Factory, Function, Functions};
 pub use towpath_stepfunctions::InvokeError;

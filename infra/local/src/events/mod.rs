@@ -23,17 +23,6 @@ pub(crate) struct Events {
     clock: Clock,
 }
 
-/// A handle on the event bus, for what reports events as long as it runs.
-#[derive(Clone)]
-pub struct EventBus(pub(crate) Arc<Events>);
-
-impl EventBus {
-    /// Puts an event on the bus, as [`Cloud::put_event`](crate::Cloud::put_event) does.
-    pub async fn put(&self, event: Value) {
-        self.0.put(event).await;
-    }
-}
-
 struct Rule {
     name: String,
     pattern: Value,

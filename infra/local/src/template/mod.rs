@@ -7,6 +7,7 @@
 mod function;
 mod intrinsics;
 mod policy;
+mod secret;
 mod table;
 mod yaml;
 
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 use intrinsics::Scope;
 pub(crate) use intrinsics::{ACCOUNT, REGION, STACK, arn};
 pub(crate) use policy::{Effect, Policy, Quantifier, Statement, Test};
+pub(crate) use secret::SecretSpec;
 pub(crate) use table::Table;
 
 use crate::error::Error;
@@ -91,53 +93,6 @@ pub(crate) enum Trigger {
         every: Duration,
         input: Option<Value>,
     },
-}
-
-/// A secret that is generated.
-#[derive(Clone, Debug)]
-pub(crate) struct SecretSpec {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) arn: String,
-    /// How many letters and digits it has.
-    pub(crate) length: usize,
-}
-
-impl SecretSpec {
-    fn read(at: &Resource<'_>) -> Result<Self, Error> {
-        let properties = at.properties()?;
-        at.only(
-            &properties,
-            &["Name", "GenerateSecretString"],
-            &["Description", "KmsKeyId", "Tags"],
-        )?;
-        let how = at.map(&properties, "GenerateSecretString")?;
-        let place = at.place("GenerateSecretString");
-        let length = how
-            .get("PasswordLength")
-            .map_or(Some(32), Value::as_u64)
-            .and_then(|length| length.try_into().ok());
-        let plain = how.get("ExcludePunctuation") == Some(&Value::Bool(true));
-        let known = how
-            .keys()
-            .all(|key| ["PasswordLength", "ExcludePunctuation"].contains(&key.as_str()));
-        match length.filter(|_| plain && known) {
-            Some(length) => {
-                let name = at.scope.name(at.id, &place)?;
-                let arn = arn("secretsmanager", &format!("secret:{name}"));
-                Ok(Self {
-                    id: at.id.to_owned(),
-                    name,
-                    arn,
-                    length,
-                })
-            }
-            None => {
-                let message = "the local cloud makes secrets of a PasswordLength with ExcludePunctuation, and no others";
-                Err(Error::template(place, message))
-            }
-        }
-    }
 }
 
 /// A state machine.
