@@ -96,3 +96,29 @@ async fn nobody_else_can_read_it() {
         0o700
     );
 }
+
+#[tokio::test]
+async fn what_outlives_a_cloud_changes_nothing_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let cloud = start(&real_template(), &data).await.unwrap();
+    let client = dynamodb(&cloud.aws_environment("AdvanceFunction"));
+    let put = |key: &str| {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let put = client.put_item().table_name("towpath-RunsTable");
+        put.item("pk", text(key)).item("sk", text("x")).send()
+    };
+    put("before").await.unwrap();
+    drop(cloud);
+    // The connection is still open.
+    assert!(put("after").await.is_err());
+    let cloud = start(&real_template(), &data).await.unwrap();
+    let operator = dynamodb(&cloud.aws_environment("operator"));
+    let all = operator
+        .scan()
+        .table_name("towpath-RunsTable")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(all.count(), 1);
+}

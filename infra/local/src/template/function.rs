@@ -148,7 +148,7 @@ fn trigger(at: &Resource<'_>, event: &str, description: &Value) -> Result<Trigge
             })
         }
         "EventBridgeRule" | "CloudWatchEvent" => {
-            only(&["Pattern", "RetryPolicy", "State"])?;
+            only(&["Pattern", "RetryPolicy"])?;
             let pattern = properties
                 .get("Pattern")
                 .ok_or_else(|| Error::template(&place, "it has no Pattern"))?;
@@ -167,8 +167,6 @@ fn trigger(at: &Resource<'_>, event: &str, description: &Value) -> Result<Trigge
                 "Description",
                 "Name",
                 "RetryPolicy",
-                "Enabled",
-                "State",
             ])?;
             let expression = text("Schedule")
                 .or(text("ScheduleExpression"))
