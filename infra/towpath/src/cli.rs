@@ -45,7 +45,12 @@ fn run(command: impl Future<Output = ExitCode>) -> ExitCode {
         .enable_all()
         .build()
     {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // A thread may still wait for somebody to type something; nobody will.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             eprintln!("towpath: no threads to work with: {error}");
             ExitCode::FAILURE

@@ -171,9 +171,7 @@ impl Show<'_> {
             let subject = subject.and_then(|waits| waits.subject.clone());
             if subject.is_some() && subject != asked {
                 base = base.or_else(|| git(&self.repository, &["rev-parse", "HEAD"]).ok());
-                self.screen.rest();
                 self.answer(&block, &view, base.as_deref()).await?;
-                self.screen.go_on();
                 asked = subject;
             }
             tokio::time::sleep(GLANCE).await;
@@ -268,7 +266,9 @@ impl Show<'_> {
             return self.say(&path("approve"), &json!({})).await;
         }
         loop {
-            let line = prompt("Approve this change? [y]es, [n]o, or say what to change: ").await?;
+            let line = self
+                .prompt("Approve this change? [y]es, [n]o, or say what to change: ")
+                .await?;
             match line.to_lowercase().as_str() {
                 "" => {}
                 "y" | "yes" => return self.say(&path("approve"), &json!({})).await,
@@ -287,6 +287,14 @@ impl Show<'_> {
                 }
             }
         }
+    }
+
+    /// Holds the screen still while somebody types.
+    async fn prompt(&mut self, question: &str) -> Result<String, String> {
+        self.screen.rest();
+        let line = prompt(question).await;
+        self.screen.go_on();
+        line
     }
 
     async fn say(&self, path: &str, body: &serde_json::Value) -> Result<(), String> {
@@ -320,7 +328,7 @@ impl Show<'_> {
         }
     }
 
-    fn end(&self, block: &Block, view: &RunView, bill: &Bill) -> Result<u8, String> {
+    fn end(&mut self, block: &Block, view: &RunView, bill: &Bill) -> Result<u8, String> {
         let head = |name: &str| {
             git(
                 &self.repository,
@@ -351,6 +359,7 @@ impl Show<'_> {
             let text = serde_json::to_string_pretty(&summary).map_err(|e| e.to_string())?;
             writeln!(std::io::stdout(), "{text}").map_err(|e| e.to_string())?;
         } else {
+            self.screen.close();
             self.screen.say(&summary.told());
         }
         Ok(if summary.status == Status::Done {

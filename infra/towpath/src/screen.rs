@@ -80,14 +80,26 @@ impl Screen {
         }
     }
 
-    /// Puts the steps away while a human is asked.
+    /// Leaves the steps as they are: what is said from now on stands below them.
+    pub(crate) fn close(&mut self) {
+        if let Self::Live { bars, .. } = self {
+            bars.iter()
+                .filter(|bar| !bar.is_finished())
+                .for_each(ProgressBar::abandon);
+            *self = Self::Plain { said: Vec::new() };
+            // The last of them has no end of line yet.
+            plain("");
+        }
+    }
+
+    /// Holds the steps still while a human is asked.
     pub(crate) fn rest(&self) {
         if let Self::Live { bars, .. } = self {
             bars.iter().for_each(ProgressBar::disable_steady_tick);
         }
     }
 
-    /// Brings them back.
+    /// Lets them move again.
     pub(crate) fn go_on(&mut self) {
         if let Self::Live { progress, bars } = self {
             // What was typed has scrolled the old lines away, so draw them anew below it.
