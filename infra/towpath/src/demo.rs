@@ -74,7 +74,13 @@ pub async fn demo(options: Options) -> ExitCode {
 
 async fn run(options: &Options, pipeline: Pipeline) -> Result<u8, String> {
     let repository = match &options.repo {
-        Some(dir) => existing(dir)?,
+        Some(dir) => match existing(dir) {
+            Ok(dir) => dir,
+            Err(message) => {
+                eprintln!("towpath: {message}");
+                return Ok(USAGE);
+            }
+        },
         None => sample_repository()?,
     };
     let supervisor = std::env::current_exe().map_err(|e| format!("cannot find myself: {e}"))?;
@@ -146,11 +152,15 @@ impl Show<'_> {
         let mut bill = Bill::new(before);
         self.screen
             .say(&format!("Repository  {}", self.repository.display()));
-        self.screen.say(&format!(
-            "Pipeline    {} ({} steps)",
-            pipeline.name,
-            pipeline.enabled().len()
-        ));
+        let name = if pipeline.name.is_empty() {
+            pipeline.id.as_str()
+        } else {
+            &pipeline.name
+        };
+        let count = pipeline.enabled().len();
+        let steps = if count == 1 { "step" } else { "steps" };
+        self.screen
+            .say(&format!("Pipeline    {name} ({count} {steps})"));
         self.screen.say(&format!("Run         {run}"));
         let (mut asked, mut base) = (None, None);
         loop {
@@ -209,7 +219,7 @@ impl Show<'_> {
 
     /// Asks whoever sits at the terminal what the run waits for.
     async fn answer(
-        &self,
+        &mut self,
         block: &Block,
         view: &RunView,
         base: Option<&str>,

@@ -21,11 +21,20 @@ pub fn read(path: &Path) -> Result<Pipeline, String> {
 /// As for [`read`].
 pub fn parse(text: &str, name: &str) -> Result<Pipeline, String> {
     let pipeline: Pipeline = serde_saphyr::from_str(text).map_err(|error| {
-        let place = error
+        let (line, column) = error
             .location()
-            .map(|at| format!(":{}:{}", at.line(), at.column()))
+            .map_or((1, 1), |at| (at.line(), at.column()));
+        let told = error.to_string();
+        // The library says where first, and shows the lines after: we say where in the way of compilers.
+        let (what, shown) = told.split_once('\n').unwrap_or((&told, ""));
+        let what = what
+            .split_once(&format!("column {column}: "))
+            .map_or(what, |(_, what)| what);
+        let shown = shown
+            .split_once('\n')
+            .map(|(_, lines)| format!("\n{lines}"))
             .unwrap_or_default();
-        format!("{name}{place}: {error}")
+        format!("{name}:{line}:{column}: {what}{shown}")
     })?;
     let flaws = pipeline.flaws();
     if flaws.is_empty() {
