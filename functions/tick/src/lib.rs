@@ -12,7 +12,7 @@ struct Minute {
     shards: Vec<u16>,
 }
 
-/// Takes a minute's rule; answers with what it found.
+/// Takes a minute's rule; answers with what it found, in the words of the template's metric filters.
 ///
 /// # Errors
 /// If a shard cannot be read; the next minute tries again.
@@ -25,5 +25,7 @@ pub async fn handle(app: &App, event: LambdaEvent<Value>) -> Result<Value, Error
         "redelivered": ticked.redelivered,
         "driverless": ticked.driverless,
         "failed": ticked.failed,
+        "outboxAge": ticked.outbox_age.as_secs(),
+        "humanWait": ticked.human_wait.as_secs(),
     }))
 }

@@ -1,6 +1,6 @@
 //! The `tick` function.
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use towpath_shell::App;
 
@@ -8,7 +8,17 @@ use towpath_shell::App;
 async fn main() -> Result<(), Error> {
     let app = &App::from_env().await?;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
-        fn_tick::handle(app, event)
+        tick(app, event)
     }))
     .await
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "alarms are counted from this line, whatever the log level"
+)]
+async fn tick(app: &App, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
+    let found = fn_tick::handle(app, event).await?;
+    println!("{found}");
+    Ok(found)
 }

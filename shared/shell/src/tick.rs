@@ -1,6 +1,8 @@
 //! Tick: once a minute somebody looks at what is due. The net under everything that should have happened by itself.
 
-use towpath_engine::{Reason, RunId};
+use std::time::Duration;
+
+use towpath_engine::{REDELIVERY, Reason, RunId};
 use towpath_store::Due;
 
 use crate::{App, Error, Settle};
@@ -16,6 +18,10 @@ pub struct Ticked {
     pub driverless: usize,
     /// Rows that could not be seen to.
     pub failed: usize,
+    /// How long the oldest of the overdue deliveries had been waiting.
+    pub outbox_age: Duration,
+    /// How long the run that has waited longest for a human has waited, among those looked at: each is once an hour.
+    pub human_wait: Duration,
 }
 
 /// How many rows of a shard one tick takes on. What is left is due at the next.
@@ -61,6 +67,10 @@ impl App {
         }
         if wait.wake.is_some() || wait.drive {
             ticked.redelivered += 1;
+            let since = wait
+                .due
+                .map_or(Duration::ZERO, |due| self.now().since(due) + REDELIVERY);
+            ticked.outbox_age = ticked.outbox_age.max(since);
             return self.deliver(run, wait, true).await;
         }
         if wait.reason == Reason::Nothing {
@@ -75,6 +85,9 @@ impl App {
                     error,
                 })
                 .await;
+        }
+        if let Reason::Human { .. } = wait.reason {
+            ticked.human_wait = ticked.human_wait.max(self.now().since(wait.since));
         }
         match wait.reason {
             Reason::Job { .. } | Reason::Gate { .. } if wait.token.is_some() => {
@@ -93,7 +106,7 @@ impl App {
             .plan(&head.workspace, &head.pipeline.id, head.pipeline.version)
             .await?;
         self.store
-            .reap_later(job, self.now().plus(towpath_engine::REDELIVERY))
+            .reap_later(job, self.now().plus(REDELIVERY))
             .await?;
         self.reap(&plan, job).await;
         Ok(())
