@@ -60,6 +60,8 @@ pub struct Standing {
     pub caller: Caller,
     /// The jobs.
     pub process: ProcessSubstrate,
+    /// The directory of their folders.
+    pub jobs: PathBuf,
     watcher: Watcher,
     temporary: Option<TempDir>,
 }
@@ -153,6 +155,7 @@ impl Standing {
             operator,
             key,
             process,
+            jobs,
             watcher,
             temporary,
         })
@@ -163,7 +166,7 @@ impl Standing {
         drop(self.watcher);
         self.cloud.shutdown().await;
         if let Some(temporary) = self.temporary {
-            stop_all(&self.process, &temporary.path().join("jobs")).await;
+            stop_all(&self.process, &self.jobs).await;
             drop(temporary);
         }
     }
