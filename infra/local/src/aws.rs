@@ -2,8 +2,10 @@
 //! Secrets Manager.
 //!
 //! Who calls is told by the access key id in the SigV4 header. The signature is not verified: what makes a caller is
-//! knowing its key id, which holds a secret of this cloud.
+//! knowing its key id, which holds a secret of this cloud. The functions of a `cargo lambda watch` share one environment
+//! and so one key id; they say in `x-amz-user-agent` which of them calls.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
@@ -24,9 +26,14 @@ use crate::template::{Machine, Table};
 /// What DynamoDB takes, in bytes.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
+/// The identity in the key id of every function of a `cargo lambda watch`.
+pub(crate) const WATCHED: &str = "watched";
+
 /// Everything behind the AWS front.
 pub(crate) struct Aws {
     pub(crate) iam: Arc<Iam>,
+    /// The logical ids of the functions, by the names of their binaries.
+    pub(crate) binaries: BTreeMap<String, String>,
     pub(crate) tables: Vec<Table>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) secrets: Arc<Secrets>,
@@ -75,15 +82,26 @@ impl Aws {
             .split_once("Credential=")
             .and_then(|(_, rest)| rest.split('/').next())
             .unwrap_or_default();
-        match key.rsplit_once('-') {
-            Some((identity, secret)) if secret == self.secret && self.iam.knows(identity) => {
-                Ok(identity.to_owned())
-            }
-            _ => {
+        let identity = match key.rsplit_once('-') {
+            Some((WATCHED, secret)) if secret == self.secret => self.watched(headers),
+            Some((identity, secret)) if secret == self.secret => Some(identity),
+            _ => None,
+        };
+        match identity.filter(|identity| self.iam.knows(identity)) {
+            Some(identity) => Ok(identity.to_owned()),
+            None => {
                 let message = "The security token included in the request is invalid.".to_owned();
                 Err(Refusal("UnrecognizedClientException", message))
             }
         }
+    }
+
+    /// Which of the functions of a `cargo lambda watch` calls: it names its binary as its application (`app/advance`).
+    fn watched(&self, headers: &HeaderMap) -> Option<&str> {
+        let agent = headers.get("x-amz-user-agent")?.to_str().ok()?;
+        let mut parts = agent.split(' ');
+        let binary = parts.find_map(|part| part.strip_prefix("app/"))?;
+        self.binaries.get(binary).map(String::as_str)
     }
 
     fn dynamodb(

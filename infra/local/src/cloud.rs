@@ -10,7 +10,7 @@ use serde_json::Value;
 use towpath_clock::Clock;
 use towpath_stepfunctions::{InvokeError, StepFunctions};
 
-use crate::aws::{Aws, Services, access_key};
+use crate::aws::{Aws, Services, WATCHED, access_key};
 use crate::dynamodb::Database;
 use crate::error::Error;
 use crate::events::Events;
@@ -70,6 +70,7 @@ pub struct Cloud {
     states: StepFunctions,
     tasks: Arc<Tasks>,
     aws: Arc<Aws>,
+    watched: BTreeMap<String, String>,
     _lock: Option<File>,
 }
 
@@ -124,8 +125,13 @@ impl Cloud {
             database: Arc::clone(&database),
             states: states.router(),
         };
+        let binaries = stack.functions.iter().filter_map(|spec| {
+            let binary = spec.binary.clone()?;
+            Some((binary, spec.id.clone()))
+        });
         let front = Arc::new(Aws {
             iam: Arc::clone(&iam),
+            binaries: binaries.collect(),
             tables: stack.tables,
             machines: stack.machines,
             secrets: Arc::new(Secrets::open(options.data.as_deref(), stack.secrets)?),
@@ -133,7 +139,7 @@ impl Cloud {
             port: aws.port,
             services: RwLock::new(Some(services)),
         });
-        let cloud = Self {
+        let mut cloud = Self {
             url,
             aws_url,
             secret,
@@ -144,8 +150,14 @@ impl Cloud {
             states,
             tasks: Arc::clone(&tasks),
             aws: front,
+            watched: BTreeMap::new(),
             _lock: lock,
         };
+        if options.lambda_url.is_some() {
+            cloud.watched = shared_environment(&stack.functions)?;
+            cloud.watched.extend(cloud.aws_environment(WATCHED));
+            cloud.watched.extend(options.environment.clone());
+        }
 
         // First what functions call, then the functions, then what calls them.
         aws.serve(cloud.aws.router(), &tasks);
@@ -189,6 +201,11 @@ impl Cloud {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
+    }
+
+    /// The variables of the functions that a `cargo lambda watch` runs: it gives them all the same. Empty without one.
+    pub fn watch_environment(&self) -> &BTreeMap<String, String> {
+        &self.watched
     }
 
     fn environment(
@@ -301,6 +318,26 @@ impl Drop for Cloud {
         self.aws.close();
         self.tasks.abort();
     }
+}
+
+/// The template's variables of all functions in one set.
+fn shared_environment(specs: &[FunctionSpec]) -> Result<BTreeMap<String, String>, Error> {
+    let mut shared = BTreeMap::new();
+    for spec in specs {
+        for (name, value) in &spec.environment {
+            let before = shared.insert(name.clone(), value.clone());
+            if before.is_some_and(|before| before != *value) {
+                let message = format!(
+                    "its {name} differs from another function's, and cargo lambda watch gives all of them the same"
+                );
+                return Err(Error::Function {
+                    name: spec.id.clone(),
+                    message,
+                });
+            }
+        }
+    }
+    Ok(shared)
 }
 
 /// Makes the directory ours alone.

@@ -3,12 +3,14 @@
 
 mod support;
 
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::types::AttributeValue;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::post;
 use http::StatusCode;
 use serde_json::json;
-use support::{functions, options, real_template};
+use support::{dynamodb, functions, options, real_template};
 use towpath_local::Cloud;
 
 /// What answers like `cargo lambda watch`, and its URL.
@@ -61,4 +63,38 @@ async fn a_watch_that_does_not_run_is_a_lost_connection() {
         .await
         .unwrap_err();
     assert_eq!(failure.error, "Lambda.SdkClientException");
+}
+
+/// A DynamoDB client as a function of the watch has it: everybody's key, and a name of its own.
+fn client(cloud: &Cloud, binary: Option<&str>) -> aws_sdk_dynamodb::Client {
+    let name = |name: &str| aws_sdk_dynamodb::config::AppName::new(name.to_owned()).unwrap();
+    let mut config = dynamodb(cloud.watch_environment()).config().to_builder();
+    config.set_app_name(binary.map(name));
+    aws_sdk_dynamodb::Client::from_conf(config.build())
+}
+
+#[tokio::test]
+async fn functions_of_a_watch_are_told_apart_by_name_and_have_their_own_permissions() {
+    let mut options = options(&real_template(), functions([]));
+    options.lambda_url = Some(watch().await);
+    let cloud = Cloud::start(options).await.unwrap();
+    let environment = cloud.watch_environment();
+    let read = async |binary: Option<&str>, table: &str| {
+        let read = client(&cloud, binary)
+            .get_item()
+            .table_name(&environment[table]);
+        let key = |name: &str| (name.to_owned(), AttributeValue::S("none".to_owned()));
+        let key = [key("pk"), key("sk")].into();
+        match read.set_key(Some(key)).send().await {
+            Ok(_) => "allowed".to_owned(),
+            Err(error) => error.code().unwrap_or_default().to_owned(),
+        }
+    };
+    assert_eq!(read(Some("advance"), "RUNS_TABLE").await, "allowed");
+    assert_eq!(read(Some("api"), "EXECUTORS_TABLE").await, "allowed");
+    let denied = "AccessDeniedException";
+    assert_eq!(read(Some("advance"), "EXECUTORS_TABLE").await, denied);
+    let unknown = "UnrecognizedClientException";
+    assert_eq!(read(Some("nobody"), "RUNS_TABLE").await, unknown);
+    assert_eq!(read(None, "RUNS_TABLE").await, unknown);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{
-    self, BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient,
+    self, AppName, BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
 use aws_sdk_dynamodb::error::DisplayErrorContext;
@@ -57,6 +57,9 @@ macro_rules! configured {
             // An attempt's timeout covers the little bodies that both services answer with.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         builder.set_endpoint_url($endpoint.clone());
+        // A name that cannot stand in a header is not worth failing for.
+        let function = $settings.function.clone().map(AppName::new);
+        builder.set_app_name(function.and_then(Result::ok));
         builder.set_retry_partition($shared.partition.clone());
         builder
     }};

@@ -78,6 +78,8 @@ pub struct Settings {
     pub endpoint_sfn: Option<String>,
     /// Who calls.
     pub credentials: Credentials,
+    /// The function that calls, as it is named in the `User-Agent` of its requests, which audit trails show.
+    pub function: Option<String>,
     /// Faults to inject. Only with both endpoints elsewhere than at AWS.
     pub faults: Option<Faults>,
     /// The indexes whose writes the meter counts. Not read from the environment: the tables' owner knows them.
@@ -87,8 +89,8 @@ pub struct Settings {
 impl Settings {
     /// Reads the settings by the names that AWS's own tools use: `AWS_REGION`, `AWS_ENDPOINT_URL_DYNAMODB`,
     /// `AWS_ENDPOINT_URL_SFN` (for either, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
-    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; and `TOWPATH_FAULTS`, see [`Faults::parse`]. An empty variable
-    /// counts as not set.
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_LAMBDA_FUNCTION_NAME`; and `TOWPATH_FAULTS`, see
+    /// [`Faults::parse`]. An empty variable counts as not set.
     ///
     /// # Errors
     /// If the region or the credentials are missing, or a value makes no sense.
@@ -110,6 +112,7 @@ impl Settings {
                 secret_access_key: Secret(need("AWS_SECRET_ACCESS_KEY")?),
                 session_token: get("AWS_SESSION_TOKEN").map(Secret),
             },
+            function: get("AWS_LAMBDA_FUNCTION_NAME"),
             faults: get("TOWPATH_FAULTS")
                 .map(|text| Faults::parse(&text))
                 .transpose()
