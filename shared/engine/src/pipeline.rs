@@ -130,7 +130,7 @@ pub struct GateSpec {
     /// How often the helper may try.
     #[serde(default = "GateSpec::default_attempts")]
     pub attempts: u32,
-    /// How long the gate may poll in all, in minutes.
+    /// How long the gate may poll without a verdict, in minutes. It begins anew each time the helper has been at work.
     #[serde(default = "GateSpec::default_budget")]
     pub budget_minutes: u32,
 }
@@ -144,7 +144,7 @@ impl GateSpec {
         60
     }
 
-    /// How long the gate may poll in all.
+    /// How long the gate may poll without a verdict.
     pub fn budget(&self) -> Duration {
         Duration::from_secs(u64::from(self.budget_minutes) * 60)
     }

@@ -1,5 +1,7 @@
 //! A run's head: where it stands, in at most 1 KB whatever the pipeline's length.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{BlockId, PipelineId, RunId, StepIndex, Timestamp, WorkspaceId};
@@ -79,6 +81,18 @@ pub enum Status {
     Failed,
 }
 
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Blocked => "blocked",
+            Self::Paused => "paused",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        })
+    }
+}
+
 impl Status {
     /// Whether the run never changes again.
     pub fn is_terminal(self) -> bool {
@@ -129,20 +143,38 @@ pub enum FailureKind {
     Unknown,
 }
 
-/// A text kept in the head stays short, so that the head does.
+/// The texts of a head stay short, so that the head does: so many bytes each, and so many together, which leaves from
+/// 1 KB what the other attributes and the keys it is stored under take.
 const MESSAGE_LIMIT: usize = 240;
 const DETAIL_LIMIT: usize = 200;
+pub(crate) const NAME_LIMIT: usize = 48;
+const TEXTS_LIMIT: usize = 510;
 
-impl Failure {
-    /// A failure of this class, with the class's hint. Long texts are cut to what a head can carry; the whole of them
-    /// is in the job's log.
-    pub fn new(kind: FailureKind, message: &str, detail: Option<&str>, at: Timestamp) -> Self {
-        Self {
+impl Head {
+    /// Why the run fails, with the class's hint. Long texts are cut to what the head can carry besides its ids and
+    /// names; the whole of them is in the job's log.
+    pub(crate) fn failure_of(
+        &self,
+        kind: FailureKind,
+        message: &str,
+        detail: Option<&str>,
+        at: Timestamp,
+    ) -> Failure {
+        // The workspace is also part of the key of its listing.
+        let names = 2 * self.workspace.as_str().len()
+            + self.block.as_str().len()
+            + self.pipeline.id.as_str().len()
+            + self.pipeline.name.len()
+            + self.initiated_by.as_deref().map_or(0, str::len);
+        let room = TEXTS_LIMIT.saturating_sub(names);
+        let message = shorten(message, MESSAGE_LIMIT.min(room * 2 / 3));
+        let room = room.saturating_sub(message.len());
+        Failure {
             kind,
-            message: shorten(message, MESSAGE_LIMIT),
             detail: detail
                 .filter(|text| !text.trim().is_empty())
-                .map(|text| shorten(text, DETAIL_LIMIT)),
+                .map(|text| shorten(text, DETAIL_LIMIT.min(room))),
+            message,
             hint: kind.hint().to_owned(),
             occurred_at: at,
         }

@@ -83,6 +83,21 @@ pub enum Activity {
     Done,
 }
 
+impl Activity {
+    /// The activity in one word, as it stands in the records.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Inline => "inline",
+            Self::Job(_) => "job",
+            Self::Checking(_) => "checking",
+            Self::Deciding { .. } => "deciding",
+            Self::Approving { .. } => "approving",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// A dispatched job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -222,7 +237,7 @@ pub struct Gate {
     pub max_attempts: u32,
     /// How often it has looked since it last had something to wait for.
     pub polls: u32,
-    /// When its polling budget began.
+    /// When its polling budget began: when the gate did, or when its helper was last at work.
     pub since: Timestamp,
     /// What the last probe found.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,8 +3,8 @@
 use super::record::finish;
 use super::{Illegal, Run, end};
 use crate::{
-    Activity, ApprovalStatus, Audit, Comment, FailureKind, Outcome, Output, OutputRef, Revision,
-    Say, Status, Step, Timestamp,
+    Activity, ApprovalStatus, Audit, Comment, Decision, FailureKind, Outcome, Output, OutputRef,
+    Revision, Say, Status, Step, Timestamp,
 };
 
 /// What a human says.
@@ -132,13 +132,15 @@ pub fn answer(
 
 /// The step runs again, with the answer.
 fn decide(run: &mut Run, subject: &str, choice: &str) -> Result<Outcome, Refused> {
-    let illegal = run.illegal("the decision it waits for is not on record");
-    let decision = run
-        .step
-        .decisions
-        .iter_mut()
-        .find(|decision| decision.id == subject)
-        .ok_or(illegal)?;
+    let asked = |decision: &&mut Decision| decision.id == subject;
+    let Some(decision) = run.step.decisions.iter_mut().find(asked) else {
+        return Err(run
+            .illegal(
+                "take an answer",
+                "the decision it waits for is not on record",
+            )
+            .into());
+    };
     if !decision.free_text && !decision.options.iter().any(|option| option == choice) {
         return Err(Refused::NotAnOption {
             choice: choice.to_owned(),
@@ -148,6 +150,7 @@ fn decide(run: &mut Run, subject: &str, choice: &str) -> Result<Outcome, Refused
     decision.chosen = Some(choice.to_owned());
     run.step.activity = Activity::Pending;
     run.head.status = Status::Running;
+    run.head.deaths = 0;
     Ok(Outcome::Continue)
 }
 
@@ -178,7 +181,7 @@ fn request_changes(
         .step
         .output
         .clone()
-        .ok_or_else(|| run.illegal("what is to be approved has an output"))?;
+        .ok_or_else(|| run.illegal("take an answer", "what is to be approved has an output"))?;
     run.head.epoch += 1;
     let revision = Some(Revision {
         previous,
@@ -190,6 +193,7 @@ fn request_changes(
         ..run.step.clone().again(run.head.epoch)
     };
     run.head.status = Status::Running;
+    run.head.deaths = 0;
     Ok(Outcome::Continue)
 }
 

@@ -6,9 +6,11 @@ use crate::{FailureKind, Outcome, Timestamp};
 /// Drivers that may die one after the other without progress before the run is failed.
 pub const DRIVER_DEATHS: u32 = 3;
 
-/// Gives the run to its next execution: the present one is near what one execution may be.
+/// Gives the run to its next execution: the present one is near what one execution may be. A terminal run needs none.
 pub fn hand_over(run: &mut Run) {
-    run.head.generation += 1;
+    if !run.head.status.is_terminal() {
+        run.head.generation += 1;
+    }
 }
 
 /// The execution that drove the run has died. The run gets another, unless too many died without progress.

@@ -1,7 +1,7 @@
 //! The one funnel for failures, and the stop.
 
 use super::Run;
-use crate::{Audit, Ended, Failure, FailureKind, Outcome, Say, Status, Timestamp};
+use crate::{Audit, Ended, FailureKind, Outcome, Say, Status, Timestamp};
 
 /// Fails the run. The first failure wins: a terminal run stays what it is. Nothing else marks a run failed.
 pub fn fail(
@@ -16,7 +16,7 @@ pub fn fail(
     }
     run.changes.reap.extend(run.step.live_job().cloned());
     run.head.status = Status::Failed;
-    run.head.failure = Some(Failure::new(kind, message, detail, now));
+    run.head.failure = Some(run.head.failure_of(kind, message, detail, now));
     run.head.finished_at = Some(now);
     run.changes.block.ended = Some(Ended::Failed);
     Outcome::Noop

@@ -21,7 +21,8 @@ pub use start::{NewRun, Segment, restart, retry, start};
 use std::sync::Arc;
 
 use crate::{
-    Activity, Changes, Head, JobId, Outcome, Plan, Role, Step, StepIndex, StepSpec, Timestamp,
+    Activity, Changes, Head, JobId, Outcome, Plan, Role, RunId, Status, Step, StepIndex, StepSpec,
+    Timestamp,
 };
 
 /// A run as a transition sees it: its head, the step it is at, its plan, and what the transition wants besides.
@@ -37,24 +38,28 @@ pub struct Run {
     pub changes: Changes,
 }
 
-/// A record that no transition can have left behind: it was damaged, or written by a newer release.
+/// A transition that the run's state does not allow, and that has changed nothing. Either the caller did not look first,
+/// or the record is one that no transition can have left behind: it was damaged, or written by a newer release.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("run {run} is {status:?} at step {step}, whose activity is {activity}: {expected}")]
+#[error("run {run} cannot {event}: it is {status} at step {step}{activity}; {expected}")]
 pub struct Illegal {
-    run: crate::RunId,
-    status: crate::Status,
+    run: RunId,
+    event: &'static str,
+    status: Status,
     step: StepIndex,
     activity: String,
     expected: &'static str,
 }
 
 impl Illegal {
-    fn new(head: &Head, activity: &str, expected: &'static str) -> Self {
+    /// Of a run of which only the head is known.
+    fn of(event: &'static str, head: &Head, expected: &'static str) -> Self {
         Self {
             run: head.id.clone(),
+            event,
             status: head.status,
             step: head.current,
-            activity: activity.to_owned(),
+            activity: String::new(),
             expected,
         }
     }
@@ -71,20 +76,23 @@ impl Run {
         }
     }
 
-    pub(crate) fn illegal(&self, expected: &'static str) -> Illegal {
-        Illegal::new(&self.head, &format!("{:?}", self.step.activity), expected)
+    pub(crate) fn illegal(&self, event: &'static str, expected: &'static str) -> Illegal {
+        Illegal {
+            activity: format!(", which is {}", self.step.activity.name()),
+            ..Illegal::of(event, &self.head, expected)
+        }
     }
 
     /// What the present step is to do.
     pub fn spec(&self) -> Result<&StepSpec, Illegal> {
         self.plan
             .step(self.head.current)
-            .ok_or_else(|| self.illegal("the plan has no such step"))
+            .ok_or_else(|| self.illegal("read its plan", "the plan has no such step"))
     }
 
     /// What the run waits for or does, as an outcome.
     pub fn outcome(&self) -> Outcome {
-        use crate::Status::{Blocked, Done, Failed, Paused, Running};
+        use Status::{Blocked, Done, Failed, Paused, Running};
         match (self.head.status, &self.step.activity) {
             (Done | Failed, _) => Outcome::Noop,
             (Paused, _) => Outcome::Paused,
@@ -135,7 +143,7 @@ impl Run {
         let kind = self
             .plan
             .step(next)
-            .ok_or_else(|| self.illegal("there is no next step to move on to"))?
+            .ok_or_else(|| self.illegal("move on", "there is no next step"))?
             .agent_kind
             .clone();
         let left = std::mem::replace(&mut self.step, Step::pending(next, kind, self.head.epoch));

@@ -30,12 +30,11 @@ pub enum GateAnswer {
 /// # Errors
 /// If the run is at no gate that looks.
 pub fn begin_probe(run: &mut Run) -> Result<Outcome, Illegal> {
-    match &run.step.activity {
-        Activity::Checking(Checking { probe: None }) if run.head.status == Status::Running => {
-            Ok(run.look())
-        }
-        Activity::Checking(_) => Ok(run.outcome()),
-        _ => Err(run.illegal("it is at no gate that looks")),
+    match (run.head.status, &run.step.activity) {
+        (Status::Done | Status::Failed, _) => Ok(Outcome::Noop),
+        (Status::Running, Activity::Checking(Checking { probe: None })) => Ok(run.look()),
+        (Status::Running, Activity::Checking(_)) => Ok(run.outcome()),
+        _ => Err(run.illegal("begin a probe", "it is at no gate that looks")),
     }
 }
 
@@ -44,13 +43,15 @@ pub fn next_probe(polls: u32, now: Timestamp) -> Timestamp {
     now.plus(Duration::from_secs(60 * u64::from(polls.clamp(1, 5))))
 }
 
-/// Folds what the probe found into the run.
+/// Folds what the probe found into the run. To a terminal run it comes too late.
 ///
 /// # Errors
-/// If the run is at no gate that looks.
+/// If the run is at no gate whose probe is under way.
 pub fn poll_gate(run: &mut Run, answer: GateAnswer, now: Timestamp) -> Result<Outcome, Illegal> {
-    let Activity::Checking(checking) = run.step.activity.clone() else {
-        return Err(run.illegal("it is at no gate that looks"));
+    let probe = match (run.head.status, &run.step.activity) {
+        (Status::Done | Status::Failed, _) => return Ok(Outcome::Noop),
+        (Status::Running, Activity::Checking(Checking { probe: Some(probe) })) => probe.clone(),
+        _ => return Err(run.illegal("poll its gate", "no probe is under way")),
     };
     let spent = now.since(gate(run)?.since)
         >= run
@@ -74,7 +75,7 @@ pub fn poll_gate(run: &mut Run, answer: GateAnswer, now: Timestamp) -> Result<Ou
         GateAnswer::Looking => Ok(run.outcome()),
         GateAnswer::Pending | GateAnswer::Lost(_) => {
             // A lost probe's place may still be taken: see that it is gone before another looks.
-            if let (GateAnswer::Lost(_), Some(probe)) = (&answer, checking.probe) {
+            if matches!(answer, GateAnswer::Lost(_)) {
                 run.changes.reap.push(probe);
             }
             gate(run)?.polls += 1;
@@ -85,8 +86,10 @@ pub fn poll_gate(run: &mut Run, answer: GateAnswer, now: Timestamp) -> Result<Ou
 }
 
 fn gate(run: &mut Run) -> Result<&mut Gate, Illegal> {
-    let illegal = run.illegal("a gate that looks has its counters");
-    run.step.gate.as_mut().ok_or(illegal)
+    if run.step.gate.is_none() {
+        return Err(run.illegal("poll its gate", "a gate that looks has its counters"));
+    }
+    Ok(run.step.gate.get_or_insert_default())
 }
 
 fn failed(

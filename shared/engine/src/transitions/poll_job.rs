@@ -1,7 +1,7 @@
 //! Poll job: what became of the job the run waits for.
 
 use super::{AgentAnswer, Illegal, Run, record};
-use crate::{Activity, FailureKind, Job, Outcome, Role, Timestamp};
+use crate::{Activity, FailureKind, Job, Outcome, Role, Status, Timestamp};
 
 /// What a job's runtime says.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,13 +37,15 @@ const TRANSIENT: u32 = 5;
 /// Unreadable answers in a row before the step fails.
 pub const UNREADABLE_LIMIT: u32 = 6;
 
-/// Folds what the runtime says of the present step's job into the run.
+/// Folds what the runtime says of the present step's job into the run. To a terminal run it comes too late.
 ///
 /// # Errors
 /// If the run waits for no job.
 pub fn poll_job(run: &mut Run, answer: JobAnswer, now: Timestamp) -> Result<Outcome, Illegal> {
-    let Activity::Job(job) = run.step.activity.clone() else {
-        return Err(run.illegal("it waits for no job"));
+    let job = match (run.head.status, &run.step.activity) {
+        (Status::Done | Status::Failed, _) => return Ok(Outcome::Noop),
+        (Status::Running, Activity::Job(job)) => job.clone(),
+        _ => return Err(run.illegal("poll its job", "it waits for no job")),
     };
     if !matches!(answer, JobAnswer::Unreadable(_)) && run.step.unreadable > 0 {
         run.step.unreadable = 0;
@@ -55,7 +57,9 @@ pub fn poll_job(run: &mut Run, answer: JobAnswer, now: Timestamp) -> Result<Outc
         JobAnswer::Unreadable(_) if now >= job.deadline => Ok(out_of_time(&job, run)),
         JobAnswer::Unreadable(error) => Ok(unreadable(run, error)),
         // A helper's own result is ignored: the probe says whether it helped.
-        JobAnswer::Done(_) | JobAnswer::Failed { .. } if job.role == Role::Helper => Ok(run.look()),
+        JobAnswer::Done(_) | JobAnswer::Failed { .. } if job.role == Role::Helper => {
+            Ok(look_again(run, now))
+        }
         JobAnswer::Done(answer) => record(run, answer, now),
         JobAnswer::Failed {
             kind,
@@ -106,13 +110,22 @@ fn evicted(
     Ok(match job.role {
         Role::Helper => {
             run.changes.reap.push(job.id.clone());
-            run.look()
+            look_again(run, now)
         }
         Role::Main | Role::Probe => Outcome::JobEvicted {
             error,
             detail: None,
         },
     })
+}
+
+/// The helper's turn is over, however it went: the probe says whether it helped. What it changed must be looked at from
+/// the start, and its time was not the gate's, so the polling budget begins anew.
+fn look_again(run: &mut Run, now: Timestamp) -> Outcome {
+    if let Some(gate) = run.step.gate.as_mut() {
+        gate.since = now;
+    }
+    run.look()
 }
 
 fn unreadable(run: &mut Run, error: String) -> Outcome {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Illegal, Run};
 use crate::{
-    Activity, Approval, ApprovalStatus, Decision, Ended, Outcome, Output, OutputRef, PullRequest,
-    Question, Status, Timestamp,
+    Activity, Approval, ApprovalStatus, Checking, Decision, Ended, Outcome, Output, OutputRef,
+    PullRequest, Question, Role, Status, Timestamp,
 };
 
 /// What an agent answers. Everything but the output is optional, and nothing of it is trusted further than it is used.
@@ -28,16 +28,19 @@ pub struct AgentAnswer {
     pub model: Option<String>,
 }
 
-/// Records the answer of the present step's agent.
+/// Records the answer of the present step's agent. To a terminal run it comes too late.
 ///
 /// # Errors
 /// If no agent is at work on the step.
 pub fn record(run: &mut Run, answer: AgentAnswer, now: Timestamp) -> Result<Outcome, Illegal> {
-    if run.head.status != Status::Running
-        || matches!(run.step.activity, Activity::Pending | Activity::Done)
-    {
-        return Err(run.illegal("only a step at work has a result to record"));
+    match (run.head.status, &run.step.activity) {
+        (Status::Done | Status::Failed, _) => return Ok(Outcome::Noop),
+        (Status::Running, Activity::Inline | Activity::Checking(Checking { probe: Some(_) })) => {}
+        // A helper's answer is not the step's.
+        (Status::Running, Activity::Job(job)) if job.role == Role::Main => {}
+        _ => return Err(run.illegal("record a result", "nobody is at work on one")),
     }
+    let approve = run.spec()?.requires_approval && !run.plan.is_final(run.head.current);
     run.step.model = answer.model.or(run.step.model.take());
     if let Some(question) = answer.decision {
         return Ok(ask(run, question, now));
@@ -57,7 +60,7 @@ pub fn record(run: &mut Run, answer: AgentAnswer, now: Timestamp) -> Result<Outc
     run.changes.block.confidence = answer
         .confidence
         .map(|confidence| confidence.clamp(0.0, 1.0));
-    if run.spec()?.requires_approval && !run.plan.is_final(run.head.current) {
+    if approve {
         return Ok(propose(run, output, now));
     }
     finish(run, now)

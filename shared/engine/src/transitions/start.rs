@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Illegal, Run};
+use crate::run::{NAME_LIMIT, shorten};
 use crate::{
     BlockId, Head, Pin, Plan, RunId, SCHEMA, Status, Step, StepIndex, Timestamp, WorkspaceId,
 };
@@ -45,7 +46,7 @@ pub fn start(new: NewRun, plan: Arc<Plan>, now: Timestamp) -> Result<Run, Illega
 /// A failed run, resumed at the first step that is not done. What came before stays where it is.
 ///
 /// # Errors
-/// If the plan has no such step.
+/// If the run has not failed.
 pub fn retry(
     failed: &Head,
     new: RunId,
@@ -53,13 +54,16 @@ pub fn retry(
     plan: Arc<Plan>,
     now: Timestamp,
 ) -> Result<Run, Illegal> {
+    if failed.status != Status::Failed {
+        return Err(Illegal::of("be retried", failed, "only a failed run can"));
+    }
     restart(failed, failed.current, new, actor, plan, now)
 }
 
-/// Any run, begun again from a step of a human's choice.
+/// Any run, begun again from a step of a human's choice. What came before stays where it is.
 ///
 /// # Errors
-/// If the plan has no such step.
+/// If the run has not come to that step yet: what is to come before it does not exist.
 pub fn restart(
     old: &Head,
     from: StepIndex,
@@ -68,6 +72,13 @@ pub fn restart(
     plan: Arc<Plan>,
     now: Timestamp,
 ) -> Result<Run, Illegal> {
+    if from > old.current {
+        return Err(Illegal::of(
+            "be restarted",
+            old,
+            "it has not come to the step asked for",
+        ));
+    }
     let new = NewRun {
         id: new,
         workspace: old.workspace.clone(),
@@ -92,21 +103,24 @@ fn at(
         id: new.id,
         workspace: new.workspace,
         block: new.block,
-        pipeline: new.pipeline,
+        pipeline: Pin {
+            name: shorten(&new.pipeline.name, NAME_LIMIT),
+            ..new.pipeline
+        },
         status: Status::Running,
         current: from,
         epoch: 0,
         generation: 1,
         deaths: 0,
         failure: None,
-        initiated_by: new.initiated_by,
+        initiated_by: new.initiated_by.map(|who| shorten(&who, NAME_LIMIT)),
         retried_from,
         created_at: now,
         finished_at: None,
         rev: 0,
     };
     let Some(spec) = plan.step(from) else {
-        return Err(Illegal::new(&head, "Pending", "the plan has no such step"));
+        return Err(Illegal::of("begin", &head, "the plan has no such step"));
     };
     let step = Step::pending(from, spec.agent_kind.clone(), 0);
     Ok(Run::new(head, step, plan))
