@@ -17,7 +17,8 @@ pub struct Options {
     /// Keep everything in this directory. Killed and started again, every run goes on where it was.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Call the functions through a `cargo lambda watch` at this URL, instead of in process.
+    /// Call the functions through a `cargo lambda watch` at this URL, instead of in process. The cloud says how to start
+    /// it; with --data it can stay up when the cloud is started again.
     #[arg(long, value_name = "URL")]
     lambda: Option<String>,
 }
@@ -64,12 +65,28 @@ async fn run(options: Options) -> Result<(), String> {
         clock: Clock::system(),
         schedules: true,
         environment: Default::default(),
-        lambda_url: options.lambda,
+        lambda_url: options.lambda.clone(),
         supervisor,
     };
     let standing = Standing::start(plan).await.map_err(|e| e.to_string())?;
     let url = standing.cloud.url();
     eprintln!("Towpath is up at {url}");
+    if let (Some(file), Some(lambda)) = (&standing.watch_file, &options.lambda) {
+        let port = lambda.rsplit(':').next().unwrap_or_default();
+        eprintln!("Its functions are called at {lambda}; run them there with");
+        eprintln!(
+            "\n    cargo lambda watch --concurrency 4 --invoke-port {port} --env-file {}\n",
+            file.display()
+        );
+    }
+    if let (Some(file), Some(lambda)) = (&standing.watch_file, &options.lambda) {
+        let port = lambda.rsplit(':').next().unwrap_or_default();
+        eprintln!("Its functions are called at {lambda}; run them there with");
+        eprintln!(
+            "\n    cargo lambda watch --concurrency 4 --invoke-port {port} --env-file {}\n",
+            file.display()
+        );
+    }
     match &data {
         Some(dir) => {
             let file = dir.join("key");

@@ -62,6 +62,8 @@ pub struct Standing {
     pub process: ProcessSubstrate,
     /// The directory of their folders.
     pub jobs: PathBuf,
+    /// The `--env-file` of the `cargo lambda watch` that runs the functions, if one does.
+    pub watch_file: Option<PathBuf>,
     watcher: Watcher,
     temporary: Option<TempDir>,
 }
@@ -118,6 +120,7 @@ impl Standing {
             schedules: plan.schedules,
         };
         let cloud = Cloud::start(options).await.map_err(error)?;
+        let watch_file = watch_file(home, cloud.watch_environment())?;
         environment.extend(cloud.aws_environment("operator"));
         for (variable, output) in [
             ("RUNS_TABLE", "RunsTable"),
@@ -156,6 +159,7 @@ impl Standing {
             key,
             process,
             jobs,
+            watch_file,
             watcher,
             temporary,
         })
@@ -233,6 +237,19 @@ fn key(data: Option<&Path>) -> Result<Key, Error> {
     let key = Key::generate().map_err(error)?;
     write_private(&path, key.reveal()).map_err(error)?;
     Ok(key)
+}
+
+/// Keeps what the functions of a `cargo lambda watch` have to know where it can read it, and nobody else.
+fn watch_file(home: &Path, variables: &BTreeMap<String, String>) -> Result<Option<PathBuf>, Error> {
+    if variables.is_empty() {
+        return Ok(None);
+    }
+    let lines = variables
+        .iter()
+        .map(|(name, value)| format!("{name}={value}\n"));
+    let path = home.join("functions.env");
+    write_private(&path, &lines.collect::<String>()).map_err(error)?;
+    Ok(Some(path))
 }
 
 /// Writes a file that only its owner can read, whole or not at all.

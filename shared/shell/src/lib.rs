@@ -30,14 +30,18 @@ pub use human::Answered;
 pub use intake::Caller;
 pub use tick::Ticked;
 
-/// Sets up logs: JSON lines, one per event, at the level of `RUST_LOG` (`info` when that is not set).
+/// Sets up logs: JSON lines, one per event, at the level of `RUST_LOG` (`info` when that is not set), by target if need
+/// be: `warn,towpath_store=debug`. Not with the filter that also knows spans: it brings regular expressions along.
 pub fn init_logs() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(filter);
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let wanted = std::env::var("RUST_LOG").ok();
+    let targets = wanted.and_then(|text| text.parse::<Targets>().ok());
+    let targets = targets.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true);
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(targets));
     // A second call changes nothing: the first one's set-up stays.
     let _ = subscriber.try_init();
 }
