@@ -4,6 +4,10 @@
 //! something: a day passes in a moment, and nothing depends on how fast the machine is. The tests themselves are in
 //! `tests/tests`, by topic.
 
+mod asking;
+mod traces;
+mod waiting;
 mod world;
 
+pub use asking::{Answer, ask};
 pub use world::{World, Worlds, pipeline};

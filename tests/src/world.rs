@@ -92,7 +92,7 @@ pub struct World {
 }
 
 /// How long a test waits for something, in real time, before it is said to hang. No test measures anything by it.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 impl World {
     /// Puts a block of this name.
