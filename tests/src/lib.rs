@@ -7,6 +7,7 @@
 mod asking;
 mod traces;
 mod waiting;
+pub mod watch;
 mod world;
 
 pub use asking::{Answer, ask};

@@ -11,6 +11,8 @@ use towpath_clock::Clock;
 use towpath_contracts::{PipelineView, RunView};
 use towpath_engine::{Block, Pipeline, RunId};
 
+use crate::watch::{self, Watch};
+
 /// A pipeline from YAML.
 ///
 /// # Panics
@@ -62,21 +64,29 @@ impl Worlds {
     pub async fn start(&self) -> World {
         // 2026-01-01T00:00:00Z
         let clock = Clock::manual(1_767_225_600_000);
+        // Functions that are processes of their own go by the system's clock.
+        let port = watch::wanted().then(watch::free_port);
+        let clock = port.map_or(clock, |_| Clock::system());
         let plan = Plan {
             data: self.data.clone(),
             port: 0,
             clock: clock.clone(),
-            schedules: false,
+            schedules: port.is_some(),
             environment: self.environment.clone(),
-            lambda_url: None,
+            lambda_url: port.map(|port| format!("http://127.0.0.1:{port}")),
             supervisor: self.program.clone(),
         };
         let standing = Standing::start(plan).await.unwrap();
         let client = Client::new(standing.cloud.url(), Some(standing.key.clone()));
+        let watch = match (port, &standing.watch_file) {
+            (Some(port), Some(file)) => Some(Watch::start(port, file).await),
+            _ => None,
+        };
         World {
             standing,
             client,
             clock,
+            watch,
         }
     }
 }
@@ -89,6 +99,7 @@ pub struct World {
     pub client: Client,
     /// The time. It moves while the world waits.
     pub clock: Clock,
+    watch: Option<Watch>,
 }
 
 /// How long a test waits for something, in real time, before it is said to hang. No test measures anything by it.
@@ -197,7 +208,16 @@ impl World {
     }
 
     /// Lets time go by: this much of the world's, and a moment of ours for what is under way.
+    ///
+    /// # Panics
+    /// If the functions are processes of their own and more is to pass than a moment: they go by the system's clock.
     pub async fn pass(&self, time: Duration) {
+        if self.watch.is_some() {
+            let moment = Duration::from_secs(1);
+            assert!(time <= moment, "{time:?} cannot pass for real processes");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            return;
+        }
         let (before, minute) = (self.clock.now_ms(), 60_000);
         self.clock.advance(time);
         if before / minute != self.clock.now_ms() / minute {
