@@ -244,6 +244,16 @@ impl Wait {
         }
     }
 
+    /// The run goes on without waiting. Nothing changes but `seq`: whoever has loaded the run as it was begins no wait
+    /// for what is over, and whoever has been superseded meanwhile does not go on.
+    #[must_use]
+    pub fn driven_on(&self) -> Self {
+        Self {
+            seq: self.seq + 1,
+            ..self.clone()
+        }
+    }
+
     /// The driver of this wait is the caller itself: it goes on, and its token is not to be sent by anybody else.
     #[must_use]
     pub fn without_driver(&self) -> Self {

@@ -7,7 +7,7 @@ use crate::{App, Error};
 
 /// What the outcome of a transition is to the mailbox.
 pub(crate) enum Mailbox {
-    /// It stays as it is: there is more to do at once.
+    /// It stays as it is but for its `seq`: there is more to do at once.
     Stays,
     /// It becomes this.
     Becomes(Wait),
@@ -29,7 +29,7 @@ impl App {
         let now = self.now();
         let wait = match mailbox {
             Mailbox::Becomes(wait) => Some(wait),
-            Mailbox::Stays => None,
+            Mailbox::Stays => Some(before.wait.driven_on()),
         };
         let touched = run.step != before.run.step || run.head.current != before.run.head.current;
         let untouched_yet =

@@ -8,6 +8,9 @@ use crate::rows::{
 };
 use crate::{Error, Store};
 
+/// In a step's item: the `rev` of the head it was written with, so that a load knows one that is newer than its head.
+pub(crate) const HEAD_REV: &str = "headRev";
+
 /// What a transition made of a run.
 pub struct Commit<'a> {
     /// The head as it was loaded; its `rev` is the condition.
@@ -53,7 +56,9 @@ impl Store {
             number(commit.before.rev),
         )];
         for step in commit.changes.left.iter().chain(commit.step) {
-            writes.push(Write::Over(item(&Key::step(id, step.index), step)?));
+            let mut step = item(&Key::step(id, step.index), step)?;
+            step.insert(HEAD_REV.to_owned(), number(commit.before.rev + 1));
+            writes.push(Write::Over(step));
         }
         for output in &commit.changes.outputs {
             let text = OutputText {

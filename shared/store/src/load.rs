@@ -7,6 +7,7 @@ use towpath_engine::{
     Head, PipelineId, Plan, Run, RunId, Step, StepIndex, Wait, WorkspaceId,
 };
 
+use crate::commit::HEAD_REV;
 use crate::definitions::StoredPipeline;
 use crate::keys::Key;
 use crate::rows::{Input, Item, OutputText, key_map, record};
@@ -23,7 +24,20 @@ pub struct Loaded {
 
 impl Store {
     /// The run, or `None` if there is none of this id.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if it is written faster than it can be read.
     pub async fn load(&self, id: &RunId) -> Result<Option<Loaded>, Error> {
+        for _ in 0..8 {
+            match self.load_once(id).await {
+                Err(Error::Conflict) => {}
+                other => return other,
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    async fn load_once(&self, id: &RunId) -> Result<Option<Loaded>, Error> {
         let mut items = self.get_many(&[Key::head(id), Key::wait(id)]).await?;
         let (Some(wait), Some(head)) = (items.pop().flatten(), items.pop().flatten()) else {
             return Ok(None);
@@ -62,6 +76,11 @@ impl Store {
         let Some(item) = self.get(&Key::step(&head.id, head.current)).await? else {
             return Ok(Step::pending(head.current, kind, head.epoch));
         };
+        // Written after the head was read: together the two are a run that never was.
+        let written = item.get(HEAD_REV).and_then(|rev| rev.as_n().ok());
+        if written.is_some_and(|rev| rev.parse::<u64>().is_ok_and(|rev| rev > head.rev)) {
+            return Err(Error::Conflict);
+        }
         let step: Step = record(item)?;
         Ok(if step.epoch < head.epoch {
             step.again(head.epoch)
