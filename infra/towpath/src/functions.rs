@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use lambda_http::Adapter;
 use lambda_runtime::{Diagnostic, LambdaEvent, Service};
 use serde_json::Value;
-use towpath_aws::{Meter, Units};
+use towpath_aws::{Deaths, Meter, Units};
 use towpath_clock::Clock;
 use towpath_local::{Factory, Function, Functions};
 use towpath_process::ProcessSubstrate;
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) process: ProcessSubstrate,
     pub(crate) meters: Meters,
+    /// Ends invocations before their time, for tests.
+    pub(crate) deaths: Option<Deaths>,
 }
 
 /// What answers a function's requests.
@@ -72,6 +74,25 @@ impl Function for Http {
         let answered = Adapter::from(self.0.clone()).call(event);
         let answer = answered.await.map_err(|e| broken(e.to_string()))?;
         serde_json::to_value(answer).map_err(|e| broken(e.to_string()))
+    }
+}
+
+/// A function whose invocations may die, as they do with the sandbox they are in.
+struct Mortal {
+    function: Arc<dyn Function>,
+    deaths: Deaths,
+}
+
+#[async_trait]
+impl Function for Mortal {
+    async fn invoke(&self, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
+        let lived = self.deaths.live(self.function.invoke(event)).await;
+        lived.unwrap_or_else(|| {
+            Err(Diagnostic {
+                error_type: "Runtime.ExitError".to_owned(),
+                error_message: "Error: Runtime exited without providing a reason".to_owned(),
+            })
+        })
     }
 }
 
@@ -127,7 +148,13 @@ fn factory(
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             meters.insert(name.to_owned(), app.meter.clone());
-            function(app)
+            match shared.deaths.clone() {
+                None => function(app),
+                Some(deaths) => Arc::new(Mortal {
+                    function: function(app),
+                    deaths,
+                }),
+            }
         });
         Box::pin(async move { made.map_err(|error| error.to_string()) })
     })
@@ -135,6 +162,7 @@ fn factory(
 
 /// The app of an environment that is not the process's own.
 pub(crate) fn app(shared: &Shared, environment: &BTreeMap<String, String>) -> Result<App, Error> {
-    let config = Config::from_lookup(|name| environment.get(name).cloned())?;
+    let mut config = Config::from_lookup(|name| environment.get(name).cloned())?;
+    config.aws.deaths.clone_from(&shared.deaths);
     App::connect(&config, shared.clock.clone(), Some(shared.process.clone()))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 use towpath_auth::Key;
+use towpath_aws::Deaths;
 use towpath_clock::Clock;
 use towpath_engine::{JobId, WorkspaceId};
 use towpath_local::{Cloud, Options};
@@ -77,6 +78,14 @@ impl Standing {
     /// # Errors
     /// If the template, the directory or the port cannot be used.
     pub async fn start(plan: Plan) -> Result<Self, Error> {
+        Self::start_mortal(plan, None).await
+    }
+
+    /// The same, with functions whose invocations may die.
+    ///
+    /// # Errors
+    /// As for [`Standing::start`].
+    pub async fn start_mortal(plan: Plan, deaths: Option<Deaths>) -> Result<Self, Error> {
         let temporary = match plan.data {
             None => Some(
                 tempfile::Builder::new()
@@ -97,6 +106,7 @@ impl Standing {
             clock: plan.clock.clone(),
             process: process.clone(),
             meters: Meters::default(),
+            deaths,
         };
         let mut environment = plan.environment;
         environment.insert("TOWPATH_JOBS".to_owned(), jobs.display().to_string());

@@ -14,7 +14,7 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-use crate::faults::{Injected, Layer};
+use crate::faults::{Injected, Layer, Mortal};
 use crate::meter::Meter;
 use crate::settings::{Error, Settings};
 
@@ -109,6 +109,10 @@ impl Clients {
                     .token_bucket(TokenBucket::unlimited())
                     .build(),
             );
+        }
+        if let Some(deaths) = settings.deaths.clone() {
+            let inner = shared.http;
+            shared.http = SharedHttpClient::new(Mortal { inner, deaths });
         }
         let meter = Meter::new(settings.indexes.clone());
         let dynamodb = configured!(

@@ -18,6 +18,7 @@
 //! - a write that counts up (`ADD`, `SET n = n + 1`) is done twice;
 //! - `SendTaskSuccess` finds the task gone: `TaskTimedOut` or `TaskDoesNotExist` do not mean that it was not delivered.
 
+mod death;
 mod layer;
 mod reply;
 mod stale;
@@ -26,6 +27,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub(crate) use death::Mortal;
+pub use death::{Deaths, Moment};
 pub(crate) use layer::Layer;
 
 /// A kind of fault.

@@ -22,7 +22,7 @@ mod size;
 mod trouble;
 
 pub use clients::Clients;
-pub use faults::{Fault, Faults, Injected};
+pub use faults::{Deaths, Fault, Faults, Injected, Moment};
 pub use meter::{Index, Meter, Units};
 pub use settings::{Credentials, Error, Secret, Settings};
 pub use size::{Item, item_size, value_size};

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::faults::Faults;
+use crate::faults::{Deaths, Faults};
 use crate::meter::Index;
 
 /// Why no clients could be made.
@@ -82,6 +82,8 @@ pub struct Settings {
     pub function: Option<String>,
     /// Faults to inject. Only with both endpoints elsewhere than at AWS.
     pub faults: Option<Faults>,
+    /// Ends invocations at calls of these clients. Not read from the environment: for tests, in process.
+    pub deaths: Option<Deaths>,
     /// The indexes whose writes the meter counts. Not read from the environment: the tables' owner knows them.
     pub indexes: Vec<Index>,
 }
@@ -117,6 +119,7 @@ impl Settings {
                 .map(|text| Faults::parse(&text))
                 .transpose()
                 .map_err(Error::Faults)?,
+            deaths: None,
             indexes: Vec::new(),
         };
         settings.check()?;
