@@ -1,8 +1,7 @@
-//! The AWS front: where the SDK clients of the functions call DynamoDB, Step Functions and
+//! The AWS front: where the SDK clients of the functions call DynamoDB, S3, Step Functions and
 //! Secrets Manager.
 //!
-//! Who calls is told by the access key id in the SigV4 header. The signature is not verified: what makes a caller is
-//! knowing its key id, which holds a secret of this cloud. The functions of a `cargo lambda watch` share one environment
+//! Who calls is told by the access key id, and proved by the signature. The functions of a `cargo lambda watch` share one environment
 //! and so one key id; they say in `x-amz-user-agent` which of them calls.
 
 use std::collections::BTreeMap;
@@ -12,15 +11,20 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
 use crate::dynamodb::Database;
 use crate::iam::{self, Access, Iam};
 use crate::loopback;
 use crate::random;
+use crate::s3::{self, Objects};
 use crate::secrets::Secrets;
+use crate::signature::Authorization;
 use crate::template::{Machine, Table};
 
 /// What DynamoDB takes, in bytes.
@@ -47,12 +51,19 @@ pub(crate) struct Aws {
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) database: Arc<Database>,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) states: Router,
 }
 
-/// The access key id of an identity.
+/// The access key id of an identity. It is no secret, but another one in each cloud, so that nobody calls the wrong one.
 pub(crate) fn access_key(identity: &str, secret: &str) -> String {
-    format!("{identity}-{secret}")
+    let hash = Sha256::digest(format!("key id {secret}"));
+    let tag: String = hash
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .take(8)
+        .collect();
+    format!("{identity}-{tag}")
 }
 
 impl Aws {
@@ -68,40 +79,56 @@ impl Aws {
             .take();
     }
 
-    /// Whose access key a request is signed with.
-    fn caller(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+    /// Who signed a request.
+    fn caller(&self, parts: &Parts, body: &[u8]) -> Result<String, Refusal> {
         let missing = Refusal(
             "MissingAuthenticationTokenException",
             "Request is missing Authentication Token".to_owned(),
         );
-        let header = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .ok_or(missing)?;
-        let key = header
-            .split_once("Credential=")
-            .and_then(|(_, rest)| rest.split('/').next())
-            .unwrap_or_default();
-        let identity = match key.rsplit_once('-') {
-            Some((WATCHED, secret)) if secret == self.secret => self.watched(headers),
-            Some((identity, secret)) if secret == self.secret => Some(identity),
-            _ => None,
+        let authorization = Authorization::read(parts).ok_or(missing)?;
+        let Some(caller) = self.holder(authorization.key, application(parts)) else {
+            let message = "The security token included in the request is invalid.".to_owned();
+            return Err(Refusal("UnrecognizedClientException", message));
         };
-        match identity.filter(|identity| self.iam.knows(identity)) {
-            Some(identity) => Ok(identity.to_owned()),
-            None => {
-                let message = "The security token included in the request is invalid.".to_owned();
-                Err(Refusal("UnrecognizedClientException", message))
-            }
+        if authorization.is_by(&self.secret, parts, body) {
+            return Ok(caller);
         }
+        let message =
+            "The request signature we calculated does not match the signature you provided.";
+        Err(Refusal("InvalidSignatureException", message.to_owned()))
     }
 
-    /// Which of the functions of a `cargo lambda watch` calls: it names its binary as its application (`app/advance`).
-    fn watched(&self, headers: &HeaderMap) -> Option<&str> {
-        let agent = headers.get("x-amz-user-agent")?.to_str().ok()?;
-        let mut parts = agent.split(' ');
-        let binary = parts.find_map(|part| part.strip_prefix("app/"))?;
-        self.binaries.get(binary).map(String::as_str)
+    /// Whose access key this is. The functions of a `cargo lambda watch` share one, and each names its binary as its
+    /// application.
+    fn holder(&self, key: &str, application: Option<&str>) -> Option<String> {
+        let (identity, _) = key.rsplit_once('-')?;
+        if key != access_key(identity, &self.secret) {
+            return None;
+        }
+        let identity = match identity {
+            WATCHED => self.binaries.get(application?)?,
+            identity => identity,
+        };
+        Some(identity.to_owned()).filter(|identity| self.iam.knows(identity))
+    }
+
+    async fn objects(&self, services: &Services, parts: Parts, body: Bytes) -> Response {
+        let key = match Authorization::read(&parts) {
+            Some(authorization) => Some(authorization.key),
+            None => parameter(&parts, "X-Amz-Credential")
+                .and_then(|scope| scope.split(['/', '%']).next()),
+        };
+        // Whether the key's secret made the signature is for the service behind to see.
+        match key.and_then(|key| self.holder(key, application(&parts))) {
+            Some(caller) => {
+                let request = http::Request::from_parts(parts, body);
+                services.objects.call(caller, request).await
+            }
+            None => {
+                let message = "The AWS Access Key Id you provided does not exist in our records.";
+                s3::refusal(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message)
+            }
+        }
     }
 
     fn dynamodb(
@@ -211,7 +238,10 @@ async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response
         .get("x-amz-target")
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let answered = match (aws.caller(&parts.headers), target.split_once('.')) {
+    if target.is_empty() && is_for_s3(&parts) {
+        return aws.objects(&services, parts, body).await;
+    }
+    let answered = match (aws.caller(&parts, &body), target.split_once('.')) {
         (Err(refusal), _) => Err(refusal),
         (Ok(caller), Some(("DynamoDB_20120810", operation))) => {
             aws.dynamodb(&services, &caller, operation, &body)
@@ -234,12 +264,38 @@ async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response
                 target
             };
             let message = format!(
-                "the local cloud has DynamoDB, Step Functions and Secrets Manager, not what {what} belongs to"
+                "the local cloud has DynamoDB, S3, Step Functions and Secrets Manager, not what {what} belongs to"
             );
             Err(Refusal("UnknownOperationException", message))
         }
     };
     answered.unwrap_or_else(|refusal| refusal.response(400))
+}
+
+/// S3 has no header that names the operation, and its URLs may be signed instead of its requests.
+fn is_for_s3(parts: &Parts) -> bool {
+    match Authorization::read(parts) {
+        Some(authorization) => authorization.service == "s3",
+        None => parameter(parts, "X-Amz-Signature").is_some(),
+    }
+}
+
+/// The name that the caller gives itself: `app/advance` in its `x-amz-user-agent`, or `x-app=advance` in a signed URL.
+fn application(parts: &Parts) -> Option<&str> {
+    let agent = parts.headers.get("x-amz-user-agent");
+    let mut words = agent
+        .and_then(|agent| agent.to_str().ok())
+        .unwrap_or_default()
+        .split(' ');
+    words
+        .find_map(|word| word.strip_prefix("app/"))
+        .or_else(|| parameter(parts, "x-app"))
+}
+
+/// A parameter of the query, as it stands there.
+fn parameter<'p>(parts: &'p Parts, name: &str) -> Option<&'p str> {
+    let mut parameters = parts.uri.query()?.split('&');
+    parameters.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// An error of the front itself: its AWS name, and what it says.

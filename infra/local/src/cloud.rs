@@ -15,10 +15,11 @@ use crate::dynamodb::Database;
 use crate::error::Error;
 use crate::events::Events;
 use crate::http::Front;
-use crate::iam::{Iam, StatementInfo, StatementUse};
+use crate::iam::{Iam, OPERATOR, StatementInfo, StatementUse};
 use crate::lambda::{Duplicates, Functions, Kind, Lambda};
 use crate::loopback::Door;
 use crate::random;
+use crate::s3::Objects;
 use crate::secrets::Secrets;
 use crate::states::{self, Wiring};
 use crate::tasks::Tasks;
@@ -121,8 +122,21 @@ impl Cloud {
             tasks: Arc::clone(&tasks),
         };
         let states = states::open(file("executions.db"), &stack.machines, &wiring)?;
+        let identities = stack
+            .roles
+            .keys()
+            .map(String::as_str)
+            .chain([OPERATOR, WATCHED]);
+        let objects = Objects::open(
+            options.data.as_deref(),
+            &stack.buckets,
+            identities.map(|identity| access_key(identity, &secret)),
+            &secret,
+            Arc::clone(&iam),
+        )?;
         let services = Services {
             database: Arc::clone(&database),
+            objects: Arc::new(objects),
             states: states.router(),
         };
         let binaries = stack.functions.iter().filter_map(|spec| {
@@ -194,9 +208,10 @@ impl Cloud {
             // For every other service too: nothing may leave the machine.
             ("AWS_ENDPOINT_URL", &self.aws_url),
             ("AWS_ENDPOINT_URL_DYNAMODB", &self.aws_url),
+            ("AWS_ENDPOINT_URL_S3", &self.aws_url),
             ("AWS_ENDPOINT_URL_SFN", &self.aws_url),
             ("AWS_ACCESS_KEY_ID", &key),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("AWS_SECRET_ACCESS_KEY", &self.secret),
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -358,7 +373,7 @@ fn claim(data: &Path) -> Result<File, Error> {
     }
 }
 
-/// The secret in the access keys. It is kept with the data, so that what was given keys before a restart goes on.
+/// The secret access key of everybody here. It is kept with the data, so that what was given keys before a restart goes on.
 fn secret(data: Option<&Path>) -> Result<String, Error> {
     let Some(data) = data else {
         return random::hex();

@@ -35,6 +35,9 @@ pub enum Error {
     /// The database refused what the template asks for.
     #[error("the database: {0}")]
     Database(String),
+    /// The folders of the buckets could not be opened.
+    #[error("the buckets: {0}")]
+    Objects(String),
     /// The state machine could not be loaded.
     #[error("the state machine {name}: {message}")]
     StateMachine {

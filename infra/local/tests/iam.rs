@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, Put, ReturnConsumedCapacity, TransactWriteItem,
 };
-use support::{SMALL, cloud_of, dynamodb, functions, options, real_template, send, states};
+use support::{SMALL, cloud_of, dynamodb, functions, options, real_template, send, signed, states};
 use towpath_local::Cloud;
 
 const TABLE: &str = "towpath-Table";
@@ -202,18 +202,14 @@ async fn a_test_can_tell_which_permissions_are_needed() {
 async fn a_browser_gets_nothing_here_either() {
     let cloud = cloud().await;
     let environment = cloud.aws_environment("operator");
-    let key = format!(
-        "AWS4-HMAC-SHA256 Credential={}/x",
-        environment["AWS_ACCESS_KEY_ID"]
-    );
     let request = |origin: Option<&str>| {
-        let request = http::Request::post(&environment["AWS_ENDPOINT_URL"])
-            .header("authorization", &key)
-            .header("x-amz-target", "DynamoDB_20120810.ListTables");
-        let request = origin
-            .into_iter()
-            .fold(request, |request, origin| request.header("origin", origin));
-        support::send(request.body(b"{}".to_vec()).unwrap())
+        let target = "DynamoDB_20120810.ListTables";
+        let mut request = signed(&environment, "dynamodb", target, "{}");
+        for origin in origin {
+            let headers = request.headers_mut();
+            headers.insert("origin", origin.parse().unwrap());
+        }
+        send(request)
     };
     assert_eq!(request(None).await.status(), 200);
     assert_eq!(request(Some("http://evil.example")).await.status(), 403);
@@ -227,17 +223,9 @@ async fn a_secret_is_read_by_those_who_may() {
     let arn = cloud.output("FirstKeySecretArn").unwrap();
     let read = async |identity: &str| {
         let environment = cloud.aws_environment(identity);
-        let key = format!(
-            "AWS4-HMAC-SHA256 Credential={}/x",
-            environment["AWS_ACCESS_KEY_ID"]
-        );
-        let request = http::Request::post(&environment["AWS_ENDPOINT_URL"])
-            .header("authorization", key)
-            .header("x-amz-target", "secretsmanager.GetSecretValue");
-        let body = serde_json::json!({ "SecretId": arn })
-            .to_string()
-            .into_bytes();
-        let answer = send(request.body(body).unwrap()).await;
+        let body = serde_json::json!({ "SecretId": arn }).to_string();
+        let target = "secretsmanager.GetSecretValue";
+        let answer = send(signed(&environment, "secretsmanager", target, &body)).await;
         serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap()
     };
     let value = read("ApiFunction").await["SecretString"]
@@ -250,6 +238,29 @@ async fn a_secret_is_read_by_those_who_may() {
         refused["__type"],
         "com.amazon.coral.service#AccessDeniedException"
     );
+}
+
+/// Key ids are shown in presigned URLs.
+#[tokio::test]
+async fn knowing_a_key_id_is_not_enough() {
+    let cloud = cloud().await;
+    let mut environment = cloud.aws_environment("First");
+    let target = "DynamoDB_20120810.ListTables";
+    let answer = async |environment: &support::Environment, change: &str| {
+        let mut request = signed(environment, "dynamodb", target, "{}");
+        request.body_mut().extend_from_slice(change.as_bytes());
+        let answer = send(request).await;
+        String::from_utf8(answer.into_body()).unwrap()
+    };
+    let denied = answer(&environment, "").await;
+    assert!(denied.contains("AccessDeniedException"), "{denied}");
+    let changed = answer(&environment, " ").await;
+    assert!(changed.contains("InvalidSignatureException"), "{changed}");
+    let secret = "AWS_SECRET_ACCESS_KEY".to_owned();
+    let guess = environment["AWS_ACCESS_KEY_ID"].clone();
+    environment.insert(secret, guess);
+    let guessed = answer(&environment, "").await;
+    assert!(guessed.contains("InvalidSignatureException"), "{guessed}");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use crate::bucket::{Bucket, Setup, Signer};
 use crate::faults::{Injected, Layer, Mortal};
 use crate::meter::Meter;
 use crate::settings::{Error, Settings};
@@ -22,6 +23,8 @@ use crate::settings::{Error, Settings};
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long one attempt to put an object may take.
+const OBJECT_ATTEMPT: Duration = Duration::from_secs(10);
 /// How long a call may take with all its attempts.
 const OPERATION: Duration = Duration::from_secs(15);
 /// How often a call is attempted.
@@ -38,9 +41,11 @@ pub struct Clients {
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Step Functions.
     pub sfn: aws_sdk_sfn::Client,
+    /// What buckets are made with.
+    s3: Setup,
     /// What the DynamoDB client has used.
     pub meter: Meter,
-    /// What was injected into both. Stays empty unless faults were asked for.
+    /// What was injected into all of them. Stays empty unless faults were asked for.
     pub injected: Injected,
 }
 
@@ -76,7 +81,7 @@ struct Shared {
 impl Clients {
     /// Makes the clients. Nothing is called: see [`Clients::warm`].
     ///
-    /// Where both endpoints are `http://`, TLS is left out and no certificates are loaded.
+    /// Where all endpoints are `http://`, TLS is left out and no certificates are loaded.
     ///
     /// # Errors
     /// If faults are asked for and a call could reach AWS itself.
@@ -130,12 +135,35 @@ impl Clients {
             settings.endpoint_sfn
         )
         .build();
+        let s3 = Setup {
+            signer: Signer {
+                credentials: credentials(settings),
+                region: settings.region.clone(),
+            },
+            endpoint: settings.endpoint_s3.clone(),
+            function: settings.function.clone(),
+            http: shared.http,
+            // Objects are larger than what the other services are sent.
+            timeouts: shared
+                .timeouts
+                .to_builder()
+                .operation_attempt_timeout(OBJECT_ATTEMPT)
+                .build(),
+            retries: shared.retries,
+            partition: shared.partition,
+        };
         Ok(Self {
+            s3,
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             sfn: aws_sdk_sfn::Client::from_conf(sfn),
             meter,
             injected,
         })
+    }
+
+    /// The bucket of this name.
+    pub fn bucket(&self, name: &str) -> Bucket {
+        Bucket::new(name, &self.s3)
     }
 
     /// Reads one key of `table`, so that a cold function pays for the connection and TLS during its init, where Lambda

@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+mod bucket;
 mod clients;
 pub mod faults;
 pub mod meter;
@@ -21,6 +22,7 @@ mod settings;
 mod size;
 mod trouble;
 
+pub use bucket::{Bucket, Presigned, Refused};
 pub use clients::Clients;
 pub use faults::{Deaths, Fault, Faults, Injected, Moment};
 pub use meter::{Index, Meter, Units};

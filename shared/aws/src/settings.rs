@@ -25,8 +25,8 @@ pub enum Error {
     Faults(String),
     /// Faults were asked for, but a client would speak to AWS itself.
     #[error(
-        "TOWPATH_FAULTS is for the local cloud only: it needs AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL_SFN, both \
-         http:// and neither of them at AWS; unset it"
+        "TOWPATH_FAULTS is for the local cloud only: it needs AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_SFN and \
+         AWS_ENDPOINT_URL_S3, all of them http:// and none of them at AWS; unset it"
     )]
     FaultsOnAws,
 }
@@ -76,6 +76,8 @@ pub struct Settings {
     pub endpoint_dynamodb: Option<String>,
     /// Where Step Functions is, if not at AWS.
     pub endpoint_sfn: Option<String>,
+    /// Where S3 is, if not at AWS.
+    pub endpoint_s3: Option<String>,
     /// Who calls.
     pub credentials: Credentials,
     /// The function that calls, as it is named in the `User-Agent` of its requests, which audit trails show.
@@ -90,7 +92,7 @@ pub struct Settings {
 
 impl Settings {
     /// Reads the settings by the names that AWS's own tools use: `AWS_REGION`, `AWS_ENDPOINT_URL_DYNAMODB`,
-    /// `AWS_ENDPOINT_URL_SFN` (for either, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
+    /// `AWS_ENDPOINT_URL_SFN`, `AWS_ENDPOINT_URL_S3` (for each, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
     /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_LAMBDA_FUNCTION_NAME`; and `TOWPATH_FAULTS`, see
     /// [`Faults::parse`]. An empty variable counts as not set.
     ///
@@ -109,6 +111,7 @@ impl Settings {
             region: need("AWS_REGION")?,
             endpoint_dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB")?,
             endpoint_sfn: endpoint("AWS_ENDPOINT_URL_SFN")?,
+            endpoint_s3: endpoint("AWS_ENDPOINT_URL_S3")?,
             credentials: Credentials {
                 access_key_id: need("AWS_ACCESS_KEY_ID")?,
                 secret_access_key: Secret(need("AWS_SECRET_ACCESS_KEY")?),
@@ -154,10 +157,11 @@ impl Settings {
         }
     }
 
-    fn endpoints(&self) -> [Option<&str>; 2] {
+    fn endpoints(&self) -> [Option<&str>; 3] {
         [
             self.endpoint_dynamodb.as_deref(),
             self.endpoint_sfn.as_deref(),
+            self.endpoint_s3.as_deref(),
         ]
     }
 }
@@ -172,9 +176,10 @@ mod tests {
         ("AWS_SECRET_ACCESS_KEY", "hush"),
         ("AWS_SESSION_TOKEN", "hush too"),
     ];
-    const LOCAL: [(&str, &str); 2] = [
+    const LOCAL: [(&str, &str); 3] = [
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:8000"),
         ("AWS_ENDPOINT_URL_SFN", "http://127.0.0.1:8083"),
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000"),
     ];
 
     fn read(variables: &[&[(&str, &str)]]) -> Result<Settings, Error> {

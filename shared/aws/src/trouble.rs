@@ -69,7 +69,7 @@ fn reasons(error: &TransactWriteItemsError) -> Option<Vec<Reason>> {
     Some(reasons.collect())
 }
 
-/// What an error of any call to DynamoDB or Step Functions means.
+/// What an error of any call to DynamoDB, Step Functions or S3 means.
 ///
 /// A transaction may be cancelled for several reasons at once. One failed condition makes it [`ConditionFailed`], since
 /// making the same call again cannot help; else one conflict makes it [`TransactionConflict`]; else one throttled item
@@ -125,6 +125,7 @@ fn of_code(code: &str, message: Option<&str>) -> Option<Trouble> {
         "TransactionConflictException" => Trouble::TransactionConflict,
         "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
+        | "SlowDown"
         | "Throttling"
         | "ThrottlingException"
         | "ThrottledException"
@@ -137,7 +138,10 @@ fn of_code(code: &str, message: Option<&str>) -> Option<Trouble> {
         "AccessDenied"
         | "AccessDeniedException"
         | "KmsAccessDeniedException"
+        | "ExpiredToken"
         | "ExpiredTokenException"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
         | "IncompleteSignatureException"
         | "InvalidSignatureException"
         | "MissingAuthenticationTokenException"

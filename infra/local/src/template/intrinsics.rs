@@ -269,7 +269,8 @@ impl Scope<'_> {
     /// The physical name of a resource: the one the template gives it, or one made as CloudFormation makes them,
     /// without the random part.
     pub(crate) fn name(&self, resource: &str, place: &str) -> Result<String, Error> {
-        let property = match self.kind(resource, place)? {
+        let kind = self.kind(resource, place)?;
+        let property = match kind {
             "AWS::DynamoDB::Table" => "TableName",
             "AWS::Serverless::Function" => "FunctionName",
             "AWS::Serverless::StateMachine" => "Name",
@@ -285,6 +286,10 @@ impl Scope<'_> {
             .and_then(|resource| resource.get("Properties")?.get(property))
         {
             Some(name) => self.text(name, &format!("Resources.{resource}.Properties.{property}")),
+            // The names of buckets know no capital letters.
+            None if kind == "AWS::S3::Bucket" => {
+                Ok(format!("{STACK}-{resource}").to_ascii_lowercase())
+            }
             None => Ok(format!("{STACK}-{resource}")),
         }
     }

@@ -26,12 +26,11 @@ pub(crate) use table::Table;
 use crate::error::Error;
 
 /// What has no part in running a request here.
-const CLOUD_ONLY: [&str; 11] = [
+const CLOUD_ONLY: [&str; 10] = [
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
-    "AWS::S3::Bucket",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::Subscription",
     "AWS::SNS::Topic",
@@ -47,6 +46,8 @@ pub(crate) struct Stack {
     pub(crate) functions: Vec<FunctionSpec>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) secrets: Vec<SecretSpec>,
+    /// The names of the buckets.
+    pub(crate) buckets: Vec<String>,
     /// Managed policies and the inline ones of functions and machines, by logical id of what they belong to.
     pub(crate) policies: BTreeMap<String, Policy>,
     /// Which policies hold for a function's or machine's role, by its logical id.
@@ -184,6 +185,7 @@ impl Stack {
             functions: Vec::new(),
             machines: Vec::new(),
             secrets: Vec::new(),
+            buckets: Vec::new(),
             policies: BTreeMap::new(),
             roles: BTreeMap::new(),
             outputs: BTreeMap::new(),
@@ -197,6 +199,18 @@ impl Stack {
                 "AWS::DynamoDB::Table" => stack.tables.push(Table::read(&at)?),
                 "AWS::Serverless::Function" => stack.function(&at, globals.get("Function"))?,
                 "AWS::SecretsManager::Secret" => stack.secrets.push(SecretSpec::read(&at)?),
+                "AWS::S3::Bucket" => {
+                    // Who may do what, and how it is kept in the cloud: nothing that changes what an object is.
+                    let harmless = [
+                        "BucketEncryption",
+                        "OwnershipControls",
+                        "PublicAccessBlockConfiguration",
+                        "LifecycleConfiguration",
+                        "Tags",
+                    ];
+                    at.only(&at.properties()?, &["BucketName"], &harmless)?;
+                    stack.buckets.push(scope.name(id, &at.place("BucketName"))?);
+                }
                 "AWS::Serverless::StateMachine" => stack.machine(&at, folder)?,
                 "AWS::IAM::ManagedPolicy" => {
                     let properties = at.properties()?;

@@ -206,3 +206,33 @@ pub(crate) fn states(environment: &Environment) -> aws_sdk_sfn::Client {
         .credentials_provider(credentials(environment));
     aws_sdk_sfn::Client::from_conf(config.build())
 }
+
+/// A call of an operation that there is no client for here, signed as an SDK signs it.
+pub(crate) fn signed(
+    environment: &Environment,
+    service: &str,
+    target: &str,
+    body: &str,
+) -> Request<Vec<u8>> {
+    use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+    let url = environment["AWS_ENDPOINT_URL"].clone() + "/";
+    let identity = credentials(environment).into();
+    let params = aws_sigv4::sign::v4::SigningParams::builder()
+        .identity(&identity)
+        .region(&environment["AWS_REGION"])
+        .name(service)
+        .time(std::time::SystemTime::now())
+        .settings(SigningSettings::default())
+        .build()
+        .unwrap()
+        .into();
+    let headers = [("x-amz-target", target)].into_iter();
+    let request = SignableRequest::new("POST", &url, headers, SignableBody::Bytes(body.as_bytes()));
+    let (instructions, _) = sign(request.unwrap(), &params).unwrap().into_parts();
+    let mut request = Request::post(&url)
+        .header("x-amz-target", target)
+        .body(body.as_bytes().to_vec())
+        .unwrap();
+    instructions.apply_to_request_http1x(&mut request);
+    request
+}

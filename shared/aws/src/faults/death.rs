@@ -75,7 +75,8 @@ impl Deaths {
 
     /// Notes a call, and says when its caller dies of it.
     fn note(&self, request: &HttpRequest) -> Option<Moment> {
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        // S3 has no such header, and objects are only put.
+        let target = request.headers().get("x-amz-target").unwrap_or("PutObject");
         let operation = target.rsplit('.').next().unwrap_or_default();
         let mut register = self.register();
         register.calls.push(operation.to_owned());

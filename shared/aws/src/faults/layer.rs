@@ -135,7 +135,7 @@ impl HttpConnector for Faulty {
             Some(Fault::Throttle) => {
                 HttpConnectorFuture::ready(reply::throttle(&target, fate.pick))
             }
-            Some(Fault::ServerError) => HttpConnectorFuture::ready(reply::server_error()),
+            Some(Fault::ServerError) => HttpConnectorFuture::ready(reply::server_error(&target)),
             Some(Fault::LostReply) => {
                 let answer = self.inner.call(request);
                 HttpConnectorFuture::new(async move {

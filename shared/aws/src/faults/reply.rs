@@ -11,6 +11,7 @@ type Reply = Result<HttpResponse, ConnectorError>;
 
 const DYNAMODB: &str = "DynamoDB";
 const STEP_FUNCTIONS: &str = "Step Functions";
+const S3: &str = "S3";
 const ONGOING: &str = "Transaction is ongoing for the item";
 
 /// What a request asks which service to do.
@@ -25,7 +26,10 @@ pub(super) struct Target {
 impl Target {
     /// Reads it from the request. `None`: a call that is never broken, such as one that makes a table.
     pub(super) fn of(request: &HttpRequest) -> Option<Self> {
-        let (api, operation) = request.headers().get("x-amz-target")?.split_once('.')?;
+        let Some(target) = request.headers().get("x-amz-target") else {
+            return Self::of_object(request);
+        };
+        let (api, operation) = target.split_once('.')?;
         let service = match api {
             "DynamoDB_20120810" => DYNAMODB,
             "AWSStepFunctions" => STEP_FUNCTIONS,
@@ -45,6 +49,21 @@ impl Target {
             service,
             operation: operation.to_owned(),
             index_query: operation == "Query" && body(request).get("IndexName").is_some(),
+        })
+    }
+
+    /// The same of a request to S3, which has no header for it.
+    fn of_object(request: &HttpRequest) -> Option<Self> {
+        request.headers().get("x-amz-content-sha256")?;
+        let operation = match request.method() {
+            "PUT" => "PutObject",
+            "GET" => "GetObject",
+            _ => return None,
+        };
+        Some(Self {
+            service: S3,
+            operation: operation.to_owned(),
+            index_query: false,
         })
     }
 
@@ -118,6 +137,9 @@ pub(super) fn conflict(target: &Target, request: &HttpRequest, pick: u64) -> Rep
 
 /// Too many calls. DynamoDB has two words for it, and `pick` says which.
 pub(super) fn throttle(target: &Target, pick: u64) -> Reply {
+    if target.service == S3 {
+        return xml_error(503, "SlowDown");
+    }
     let code = if target.service == DYNAMODB && pick.is_multiple_of(2) {
         "ProvisionedThroughputExceededException"
     } else {
@@ -131,7 +153,10 @@ pub(super) fn throttle(target: &Target, pick: u64) -> Reply {
 }
 
 /// The service itself failed.
-pub(super) fn server_error() -> Reply {
+pub(super) fn server_error(target: &Target) -> Reply {
+    if target.service == S3 {
+        return xml_error(500, "InternalError");
+    }
     error(
         500,
         "InternalServerError",
@@ -146,11 +171,20 @@ fn error(status: u16, code: &str, mut fields: Value) -> Reply {
     json_reply(status, fields.to_string().into_bytes())
 }
 
+fn xml_error(status: u16, code: &str) -> Reply {
+    let body = format!("<Error><Code>{code}</Code><Message>injected</Message></Error>");
+    reply(status, "application/xml", body.into_bytes())
+}
+
 /// An answer with this body.
 pub(super) fn json_reply(status: u16, body: Vec<u8>) -> Reply {
+    reply(status, "application/x-amz-json-1.0", body)
+}
+
+fn reply(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
     let reply = http::Response::builder()
         .status(status)
-        .header("content-type", "application/x-amz-json-1.0")
+        .header("content-type", content_type)
         .header("content-length", body.len())
         .body(SdkBody::from(body));
     let reply = reply.map_err(|error| ConnectorError::other(error.into(), None))?;
@@ -185,6 +219,22 @@ mod tests {
             possible("DynamoDB_20120810.Query", &json!({ "IndexName": "due" }))
                 .contains(&Fault::StaleRead)
         );
+    }
+
+    #[test]
+    fn putting_an_object_meets_what_s3_does() {
+        let mut request = HttpRequest::new(SdkBody::from("text"));
+        request.set_method("PUT").unwrap();
+        assert_eq!(Target::of(&request), None);
+        request
+            .headers_mut()
+            .insert("x-amz-content-sha256", "UNSIGNED-PAYLOAD");
+        let target = Target::of(&request).unwrap();
+        assert_eq!(target.operation, "PutObject");
+        let always = vec![Fault::Throttle, Fault::LostReply, Fault::ServerError];
+        assert_eq!(target.possible(), always);
+        assert_eq!(throttle(&target, 0).unwrap().status().as_u16(), 503);
+        assert_eq!(server_error(&target).unwrap().status().as_u16(), 500);
     }
 
     #[test]

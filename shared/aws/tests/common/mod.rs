@@ -45,6 +45,7 @@ pub(crate) fn connect(address: SocketAddr, faults: &str) -> Clients {
         ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
         ("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{address}")),
         ("AWS_ENDPOINT_URL_SFN", format!("http://{address}")),
+        ("AWS_ENDPOINT_URL_S3", format!("http://{address}")),
         ("TOWPATH_FAULTS", faults.to_owned()),
     ];
     let lookup = |name: &str| {

@@ -1,0 +1,381 @@
+//! One S3 bucket, as far as outputs need it: whole objects in, and URLs for others to fetch them by.
+//!
+//! Made of the signer, the orchestrator (retries, timeouts) and the HTTP client that the SDK's clients link anyway: for
+//! two operations `aws-sdk-s3` would make every function larger by more than they are worth.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_dynamodb::config::retry::RetryPartition;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials};
+use aws_sdk_dynamodb::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation,
+    SigningInstructions, SigningSettings, UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4;
+use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime::client::retries::classifiers::{
+    HttpStatusCodeClassifier, TransientErrorClassifier,
+};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::identity::Identity;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::client::runtime_plugin::StaticRuntimePlugin;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::{ConfigBag, Layer};
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use bytes::Bytes;
+
+/// The header by which a service is told which function calls, and the query parameter of the same use in a URL: S3
+/// passes over parameters that begin with `x-`, and writes them to its access log.
+const CALLER: (&str, &str) = ("x-amz-user-agent", "x-app");
+
+/// What a bucket needs besides its name.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) signer: Signer,
+    /// Where S3 is, if not at AWS: the bucket is then a part of the path.
+    pub(crate) endpoint: Option<String>,
+    /// The function that calls.
+    pub(crate) function: Option<String>,
+    pub(crate) http: SharedHttpClient,
+    pub(crate) timeouts: TimeoutConfig,
+    pub(crate) retries: RetryConfig,
+    pub(crate) partition: Option<RetryPartition>,
+}
+
+/// A bucket. Cheap to clone; all clones share connections.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// The URL of the bucket, without a `/` at its end.
+    url: String,
+    signer: Signer,
+    function: Option<String>,
+    put: Operation<Put, (), Refused>,
+}
+
+/// An object to be put.
+#[derive(Debug)]
+struct Put {
+    key: String,
+    body: Bytes,
+    content_type: &'static str,
+    sha256: [u8; 32],
+}
+
+/// A URL by which whoever has it fetches one object, without a key of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presigned {
+    /// The URL. Whoever knows it may use it: not for logs.
+    pub url: String,
+    /// Until when it can be used, at most: it ends with the credentials it was made with, too.
+    pub expires: SystemTime,
+}
+
+impl Bucket {
+    pub(crate) fn new(name: &str, setup: &Setup) -> Self {
+        let region = &setup.signer.region;
+        let url = match &setup.endpoint {
+            Some(endpoint) => format!("{}/{name}", endpoint.trim_end_matches('/')),
+            None => {
+                let china = if region.starts_with("cn-") { ".cn" } else { "" };
+                format!("https://{name}.s3.{region}.amazonaws.com{china}")
+            }
+        };
+        let function = setup.function.clone();
+        let mut put = Operation::builder()
+            .service_name("S3")
+            .operation_name("PutObject")
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(&url)
+            .http_client(setup.http.clone())
+            .no_auth()
+            .interceptor(setup.signer.clone())
+            .timeout_config(setup.timeouts.clone())
+            .standard_retry(&setup.retries)
+            .retry_classifier(TransientErrorClassifier::<Refused>::new())
+            .retry_classifier(HttpStatusCodeClassifier::default())
+            .serializer(move |put: Put| put.request(function.as_deref()))
+            .deserializer(answered);
+        if let Some(partition) = setup.partition.clone() {
+            let mut layer = Layer::new("partition");
+            layer.store_put(partition);
+            put = put.runtime_plugin(StaticRuntimePlugin::new().with_config(layer.freeze()));
+        }
+        Self {
+            url,
+            signer: setup.signer.clone(),
+            function: setup.function.clone(),
+            put: put.build(),
+        }
+    }
+
+    /// Puts an object, in place of one of the same key. S3 takes it whole, with the length and checksum it is sent with,
+    /// or not at all; once this returns, everybody finds it.
+    ///
+    /// `key` is of characters that stand for themselves in a URL's path.
+    ///
+    /// # Errors
+    /// What [`crate::classify`] makes of it. The object may be there after all if the answer was lost.
+    pub async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        content_type: &'static str,
+        sha256: [u8; 32],
+    ) -> Result<(), SdkError<Refused, HttpResponse>> {
+        let key = key.to_owned();
+        let put = Put {
+            key,
+            body,
+            content_type,
+            sha256,
+        };
+        self.put.invoke(put).await
+    }
+
+    /// A URL to fetch an object by, from `now` (by the system's clock: S3 judges it by its own) for `valid`, at most a
+    /// week. Whether there is such an object is not looked up.
+    ///
+    /// # Errors
+    /// If the key cannot stand in a URL.
+    pub fn presign(
+        &self,
+        key: &str,
+        now: SystemTime,
+        valid: Duration,
+    ) -> Result<Presigned, BoxError> {
+        let mut url = format!("{}/{key}", self.url);
+        if let Some(function) = &self.function {
+            url = format!("{url}?{}={function}", CALLER.1);
+        }
+        let mut settings = SigningSettings::default();
+        settings.signature_location = SignatureLocation::QueryParams;
+        settings.expires_in = Some(valid);
+        let signed = self.signer.sign(
+            "GET",
+            &url,
+            &[],
+            SignableBody::UnsignedPayload,
+            settings,
+            now,
+        )?;
+        let mut request = http::Request::get(url).body(())?;
+        signed.apply_to_request_http1x(&mut request);
+        Ok(Presigned {
+            url: request.uri().to_string(),
+            expires: now + valid,
+        })
+    }
+}
+
+impl Put {
+    fn request(self, function: Option<&str>) -> Result<HttpRequest, BoxError> {
+        let mut request = http::Request::put(format!("/{}", self.key))
+            .header("content-type", self.content_type)
+            .header("content-length", self.body.len())
+            .header(
+                "x-amz-checksum-sha256",
+                aws_smithy_types::base64::encode(self.sha256),
+            )
+            .header("x-amz-content-sha256", hex(&self.sha256));
+        if let Some(function) = function {
+            request = request.header(CALLER.0, format!("app/{function}"));
+        }
+        Ok(HttpRequest::try_from(
+            request.body(SdkBody::from(self.body))?,
+        )?)
+    }
+}
+
+/// Signs requests: each attempt anew, since a signature holds for some minutes only.
+#[derive(Clone)]
+pub(crate) struct Signer {
+    pub(crate) credentials: Credentials,
+    pub(crate) region: String,
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signer({})", self.region)
+    }
+}
+
+impl Signer {
+    fn sign(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: SignableBody<'_>,
+        mut settings: SigningSettings,
+        now: SystemTime,
+    ) -> Result<SigningInstructions, BoxError> {
+        // As S3 wants it: paths as they are sent, and the payload's hash in a header.
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        if settings.signature_location == SignatureLocation::Headers {
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
+        let identity = Identity::from(self.credentials.clone());
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name("s3")
+            .time(now)
+            .settings(settings)
+            .build()?
+            .into();
+        let request = SignableRequest::new(method, url, headers.iter().copied(), body)?;
+        Ok(sign(request, &params)?.into_parts().0)
+    }
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for Signer {
+    fn name(&self) -> &'static str {
+        "TowpathSigner"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        components: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let now = components.time_source().map(|time| time.now());
+        let request = context.request_mut();
+        // The hash was made when the request was: the body is not read again.
+        let hash = request
+            .headers()
+            .get("x-amz-content-sha256")
+            .unwrap_or("UNSIGNED-PAYLOAD")
+            .to_owned();
+        let signed = {
+            let headers: Vec<_> = request.headers().iter().collect();
+            self.sign(
+                request.method(),
+                request.uri(),
+                &headers,
+                SignableBody::Precomputed(hash),
+                SigningSettings::default(),
+                now.unwrap_or_else(SystemTime::now),
+            )?
+        };
+        for (name, value) in signed.headers() {
+            request
+                .headers_mut()
+                .insert(name.to_owned(), value.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// S3 said no.
+#[derive(Debug)]
+pub struct Refused(ErrorMetadata);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |text: Option<&str>| text.unwrap_or("no reason given").to_owned();
+        write!(f, "{}: {}", word(self.0.code()), word(self.0.message()))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl ProvideErrorMetadata for Refused {
+    fn meta(&self) -> &ErrorMetadata {
+        &self.0
+    }
+}
+
+fn answered(response: &HttpResponse) -> Result<(), OrchestratorError<Refused>> {
+    if response.status().is_success() {
+        return Ok(());
+    }
+    let text = response
+        .body()
+        .bytes()
+        .map(String::from_utf8_lossy)
+        .unwrap_or_default();
+    // Two words of a flat document: `<Error><Code>…</Code><Message>…</Message>…`.
+    let word = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0)
+    };
+    let status = response.status().as_u16();
+    let meta = ErrorMetadata::builder()
+        .code(word("Code").map_or_else(|| format!("Http{status}"), str::to_owned))
+        .message(word("Message").unwrap_or("no reason given"))
+        .build();
+    Err(OrchestratorError::operation(Refused(meta)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example in AWS's documentation of presigned URLs: whatever else changes, the signature may not.
+    #[test]
+    fn a_url_is_signed_as_aws_documents_it() {
+        let setup = Setup {
+            signer: Signer {
+                credentials: Credentials::new(
+                    "AKIAIOSFODNN7EXAMPLE",
+                    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+                    None,
+                    None,
+                    "test",
+                ),
+                region: "us-east-1".to_owned(),
+            },
+            endpoint: None,
+            function: None,
+            http: aws_smithy_http_client::Builder::new().build_http(),
+            timeouts: TimeoutConfig::disabled(),
+            retries: RetryConfig::standard(),
+            partition: None,
+        };
+        let bucket = Bucket {
+            url: "https://examplebucket.s3.amazonaws.com".to_owned(),
+            ..Bucket::new("examplebucket", &setup)
+        };
+        // 2013-05-24T00:00:00Z
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
+        let signed = bucket
+            .presign("test.txt", now, Duration::from_secs(86_400))
+            .unwrap();
+        assert!(
+            signed
+                .url
+                .contains("aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"),
+            "{}",
+            signed.url
+        );
+        assert_eq!(signed.expires, now + Duration::from_secs(86_400));
+        assert_eq!(
+            Bucket::new("b", &setup).url,
+            "https://b.s3.us-east-1.amazonaws.com"
+        );
+    }
+
+    #[test]
+    fn credentials_do_not_print() {
+        let signer = Signer {
+            credentials: Credentials::new("AKIA", "hush", None, None, "test"),
+            region: "eu-central-1".to_owned(),
+        };
+        assert!(!format!("{signer:?}").contains("hush"));
+    }
+}
