@@ -112,6 +112,14 @@ fn a_steps_clock_starts_once_however_often_it_is_driven() {
 }
 
 #[test]
+fn a_step_that_is_begun_again_is_written_in_the_runs_present_epoch() {
+    let mut run = run_of(vec![job("coder")]);
+    run.head.epoch = 3;
+    advance(&mut run, minute(1)).unwrap();
+    assert_eq!(run.step.epoch, 3, "or its record would read as pending");
+}
+
+#[test]
 fn what_an_agent_says_of_its_pull_request_and_confidence_reaches_the_block() {
     let mut run = begun(vec![inline("coder"), inline("next")]);
     let pull_request = PullRequest {

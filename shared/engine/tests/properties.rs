@@ -8,7 +8,7 @@ use towpath_engine::*;
 use crate::records::{head_bytes, stored_bytes};
 use crate::support::*;
 
-const WALKS: u64 = 400;
+const WALKS: u64 = 300;
 const STEPS: u64 = 150;
 
 fn random_plan(random: &mut Random) -> Vec<StepSpec> {
@@ -294,6 +294,9 @@ fn whatever_happens_in_whatever_order_the_invariants_hold() {
             let before = run.clone();
             now = Timestamp(now.0 + random.next() % [1_000, 600_000][usize::from(slow)]);
             happens(&mut run, random, now);
+            if run == before {
+                continue;
+            }
             ledger.check(&before, &run);
             // What is read is what was written.
             let head = serde_json::from_str(&serde_json::to_string(&run.head).unwrap()).unwrap();

@@ -125,7 +125,6 @@ impl Run {
     fn dispatch(&mut self, role: Role, now: Timestamp) -> Result<Outcome, Illegal> {
         let deadline = now.plus(self.spec()?.budgets.job());
         let id = self.next_job(role);
-        self.step.unreadable = 0;
         self.step.activity = Activity::Job(crate::Job { id, role, deadline });
         Ok(self.outcome())
     }
