@@ -192,6 +192,7 @@ fn every_write_of_the_mailbox_can_lose_against_every_other() {
             wait.hand_over(2, minute(3)),
             wait.delivered(minute(3)),
             wait.looked(minute(3)),
+            wait.driven_on(),
         ] {
             assert_eq!(written.seq, wait.seq + 1);
         }
