@@ -9,8 +9,9 @@ use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use towpath_auth::Key;
-use towpath_contracts::Problem;
+use towpath_contracts::{OutputText, Problem};
 
 /// A client of one deployment, with one key.
 #[derive(Clone)]
@@ -74,6 +75,39 @@ impl Client {
         self.call(Method::POST, path, &[], json(body)?).await
     }
 
+    /// An output, whole, wherever it is. `href` is as a step's view has it.
+    ///
+    /// # Errors
+    /// As for [`Client::get`], and if what was fetched is not what the API speaks of.
+    pub async fn output(&self, href: &str) -> Result<String, Error> {
+        let (url, size, hash) = match self.get(href).await? {
+            OutputText::Here { text } => return Ok(text),
+            OutputText::Elsewhere {
+                url, bytes, sha256, ..
+            } => (url, bytes, sha256),
+        };
+        // The URL is the permission: with an API key besides, S3 would refuse, and learn the key.
+        let request = Request::get(url).body(Full::default());
+        let (status, body) = self.send(request).await?;
+        if !status.is_success() {
+            return Err(Error::Lost(format!(
+                "{status}: {}",
+                String::from_utf8_lossy(&body)
+            )));
+        }
+        let found: String = Sha256::digest(&body)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if body.len() as u64 != size || found != hash {
+            let got = body.len();
+            return Err(Error::Lost(format!(
+                "{got} bytes that are not the {size} bytes of the output"
+            )));
+        }
+        String::from_utf8(body.to_vec()).map_err(|e| Error::Lost(e.to_string()))
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -115,10 +149,15 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        self.send(request.body(Full::new(Bytes::from(body)))).await
+    }
+
+    async fn send(
+        &self,
+        request: http::Result<Request<Full<Bytes>>>,
+    ) -> Result<(StatusCode, Bytes), Error> {
         let lost = |why: String| Error::Lost(format!("{} did not answer: {why}", self.base));
-        let request = request
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|e| lost(e.to_string()))?;
+        let request = request.map_err(|e| lost(e.to_string()))?;
         let answer = self
             .http
             .request(request)

@@ -258,12 +258,18 @@ impl Show<'_> {
             .as_ref()
             .ok_or("the run waits for an answer to nothing")?;
         if let Some(output) = &step.output {
-            let text: OutputText = self
+            let shown: OutputText = self
                 .client
                 .get(&output.href)
                 .await
                 .map_err(|e| e.to_string())?;
-            let shown = text.text.trim();
+            let shown = match shown {
+                OutputText::Here { text } => text,
+                OutputText::Elsewhere { url, bytes, .. } => {
+                    format!("(a text of {} KB, for the next minutes at {url})", bytes / 1024)
+                }
+            };
+            let shown = shown.trim();
             if !shown.is_empty() {
                 self.screen
                     .say(&format!("\n{} says:\n{}", step.agent_kind, indent(shown)));

@@ -135,6 +135,7 @@ impl Standing {
         for (variable, output) in [
             ("RUNS_TABLE", "RunsTable"),
             ("EXECUTORS_TABLE", "ExecutorsTable"),
+            ("OUTPUTS_BUCKET", "OutputsBucket"),
             ("STATE_MACHINE_ARN", "StateMachineArn"),
         ] {
             let value = cloud

@@ -159,9 +159,26 @@ pub struct PipelineView {
     pub pipeline: Pipeline,
 }
 
-/// The text of an output: `GET /runs/{run}/steps/{step}/output`.
+/// An output: `GET /runs/{run}/steps/{step}/output`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutputText {
-    /// The whole of it.
-    pub text: String,
+#[serde(untagged)]
+pub enum OutputText {
+    /// One of at most 200 KB.
+    Here {
+        /// The whole of it.
+        text: String,
+    },
+    /// A larger one.
+    #[serde(rename_all = "camelCase")]
+    Elsewhere {
+        /// Where it can be fetched from with a plain `GET`, without an API key. Whoever knows the URL can, until it
+        /// expires: ask again for another.
+        url: String,
+        /// Its size.
+        bytes: u64,
+        /// The SHA-256 of it, in hexadecimal digits.
+        sha256: String,
+        /// Until when the URL can be used.
+        expires_at: Timestamp,
+    },
 }

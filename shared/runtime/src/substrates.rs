@@ -295,12 +295,9 @@ pub fn gate_answer(snapshot: JobSnapshot) -> GateAnswer {
     }
 }
 
-/// The most an output may be, in bytes, to be kept in its row.
-const OUTPUT_LIMIT: usize = 200 * 1024;
-
 /// An answer file that holds a JSON object is an agent answer, to the letter; any other text is an output.
 fn parse(answer: Option<Answer>) -> Result<AgentAnswer, String> {
-    let answer = match answer {
+    Ok(match answer {
         None => AgentAnswer::default(),
         Some(Answer::Stdout(output)) => AgentAnswer {
             output,
@@ -314,13 +311,7 @@ fn parse(answer: Option<Answer>) -> Result<AgentAnswer, String> {
             output,
             ..AgentAnswer::default()
         },
-    };
-    match answer.output.len() {
-        0..=OUTPUT_LIMIT => Ok(answer),
-        bytes => Err(format!(
-            "the job's output is {bytes} bytes; at most {OUTPUT_LIMIT} can be kept"
-        )),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -364,15 +355,12 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_cannot_be_kept_whole_is_not_kept_cut() {
-        let answer = job_answer(ended(Answer::File("x".repeat(OUTPUT_LIMIT + 1))));
-        assert!(matches!(
-            answer,
-            JobAnswer::Failed {
-                kind: FailureKind::Agent,
-                ..
-            }
-        ));
+    fn a_large_output_is_taken_whole() {
+        let text = "x".repeat(1024 * 1024);
+        let JobAnswer::Done(answer) = job_answer(ended(Answer::File(text.clone()))) else {
+            panic!()
+        };
+        assert_eq!(answer.output, text);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Config {
     pub runs_table: String,
     /// The name of the executors table: `EXECUTORS_TABLE`.
     pub executors_table: String,
+    /// The name of the bucket of large outputs: `OUTPUTS_BUCKET`.
+    pub outputs_bucket: String,
     /// The ARN of the state machine: `STATE_MACHINE_ARN`.
     pub machine: String,
     /// How many waits one execution begins before the next takes over: `TOWPATH_ENTRIES_LIMIT`.
@@ -78,6 +80,7 @@ impl Config {
         Ok(Self {
             aws: aws.with_indexes(indexes),
             executors_table: need("EXECUTORS_TABLE")?,
+            outputs_bucket: need("OUTPUTS_BUCKET")?,
             machine: need("STATE_MACHINE_ARN")?,
             entries_limit: number("TOWPATH_ENTRIES_LIMIT", ENTRIES_LIMIT)?,
             fold: Duration::from_secs(number("TOWPATH_FOLD_SECONDS", 20)?.into()),
@@ -120,7 +123,8 @@ impl App {
             .map(|process| Arc::new(process) as Arc<dyn Substrate>);
         Ok(Self {
             store: Store::new(
-                clients.dynamodb,
+                clients.dynamodb.clone(),
+                clients.bucket(&config.outputs_bucket),
                 &config.runs_table,
                 &config.executors_table,
             ),

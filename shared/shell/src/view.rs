@@ -6,7 +6,7 @@ use towpath_contracts::{
     Code, List, OutputLink, OutputText, Problem, RunSummary, RunView, StepView, WaitsFor,
 };
 use towpath_engine::{Activity, Head, Reason, RunId, Step, StepIndex, StepSpec, Wait};
-use towpath_store::{Input, Kind};
+use towpath_store::{Input, Kept, Kind};
 
 use crate::intake::{Caller, Told};
 use crate::{App, Error};
@@ -108,12 +108,27 @@ impl App {
             .as_ref()
             .and_then(|link| link.href.rsplit_once("attempt=")?.1.parse().ok());
         let attempt = attempt.or(newest).ok_or_else(none)?;
-        let text = self
+        let kept = self
             .store
             .output(&holder, step, attempt)
             .await
             .map_err(Error::from)?;
-        text.map(|text| OutputText { text }).ok_or_else(none)
+        match kept.ok_or_else(none)? {
+            Kept::Row { text } => Ok(OutputText::Here { text }),
+            Kept::Object {
+                object,
+                bytes,
+                sha256,
+            } => {
+                let link = self.store.output_url(&object).map_err(Error::from)?;
+                Ok(OutputText::Elsewhere {
+                    url: link.url,
+                    bytes,
+                    sha256,
+                    expires_at: link.expires_at,
+                })
+            }
+        }
     }
 }
 

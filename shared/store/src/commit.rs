@@ -4,7 +4,7 @@ use towpath_engine::{Block, Changes, Head, JobId, RunId, Step, Timestamp, Wait};
 
 use crate::keys::Key;
 use crate::rows::{
-    Item, OutputText, Reap, Write, attribute, due, item, listed, number, record, string, wait_item,
+    Item, Reap, Write, attribute, due, item, listed, number, record, string, wait_item,
 };
 use crate::{Error, Store};
 
@@ -60,15 +60,7 @@ impl Store {
             step.insert(HEAD_REV.to_owned(), number(commit.before.rev + 1));
             writes.push(Write::Over(step));
         }
-        for output in &commit.changes.outputs {
-            let text = OutputText {
-                text: output.text.clone(),
-            };
-            writes.push(Write::Over(item(
-                &Key::output(id, output.step, output.attempt),
-                &text,
-            )?));
-        }
+        writes.extend(self.keep(id, &commit.changes.outputs).await?);
         if let Some(audit) = &commit.changes.audit {
             writes.push(Write::New(item(&Key::audit(id, &audit.subject), audit)?));
         }

@@ -1,4 +1,4 @@
-//! The DynamoDB adapter: keys, transactions, queries.
+//! The records: keys, transactions and queries of DynamoDB, and the bucket for outputs too large for it.
 //!
 //! Two tables. **runs** holds everything about runs, and the definitions they start from; **executors** holds what
 //! proves who somebody is. Every write of a run is one transaction under the head's `rev` and, where the mailbox
@@ -19,6 +19,8 @@
 //! | idempotency key       | `{ws}#idempotency#{key}`| `KEY`                   | with the start                          |
 //! | API key (executors)   | `apikey#{hash}`         | `KEY`                   | when it is made                         |
 //!
+//! An output of more than [`IN_ROW`] bytes is an object of the bucket, under a key of its run; its row says which.
+//!
 //! The index `due` holds mailboxes and jobs to be stopped by when somebody must look; `listing` holds heads, blocks and
 //! pipelines by workspace. Both are sparse and hold keys only, and the listing's keys never change.
 
@@ -30,6 +32,7 @@ mod due;
 mod error;
 mod keys;
 mod load;
+mod outputs;
 mod read;
 mod rows;
 
@@ -37,6 +40,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::Client;
+use towpath_aws::Bucket;
 use towpath_engine::{PipelineId, Plan, WorkspaceId};
 
 pub use access::{ApiKey, Scope};
@@ -47,6 +51,7 @@ pub use due::{DUE_SHARDS, Due};
 pub use error::Error;
 pub use keys::Key;
 pub use load::Loaded;
+pub use outputs::{IN_ROW, Kept, OutputUrl};
 pub use read::{Kind, Page};
 pub use rows::Input;
 
@@ -62,10 +67,11 @@ pub mod index {
 
 type Plans = HashMap<(WorkspaceId, PipelineId, u32), Arc<Plan>>;
 
-/// The records of Towpath, in DynamoDB.
+/// The records of Towpath, in DynamoDB and S3.
 #[derive(Clone)]
 pub struct Store {
     db: Client,
+    bucket: Bucket,
     runs: String,
     executors: String,
     /// Pinned plans never change, so a warm function reads each once.
@@ -73,10 +79,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// The records in these two tables.
-    pub fn new(db: Client, runs: impl Into<String>, executors: impl Into<String>) -> Self {
+    /// The records in these two tables and this bucket.
+    pub fn new(
+        db: Client,
+        bucket: Bucket,
+        runs: impl Into<String>,
+        executors: impl Into<String>,
+    ) -> Self {
         Self {
             db,
+            bucket,
             runs: runs.into(),
             executors: executors.into(),
             plans: Arc::default(),

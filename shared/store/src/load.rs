@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
-use towpath_engine::{
-    Head, PipelineId, Plan, Run, RunId, Step, StepIndex, Wait, WorkspaceId,
-};
+use towpath_engine::{Head, PipelineId, Plan, Run, RunId, Step, Wait, WorkspaceId};
 
 use crate::commit::HEAD_REV;
 use crate::definitions::StoredPipeline;
 use crate::keys::Key;
-use crate::rows::{Input, Item, OutputText, key_map, record};
+use crate::rows::{Input, Item, key_map, record};
 use crate::{Error, Store};
 
 /// A run and its mailbox, read consistently. What changes between the reads is caught by the commit's conditions.
@@ -122,20 +120,6 @@ impl Store {
             plans.insert(name, plan.clone());
         }
         Ok(plan)
-    }
-
-    /// The text of an output.
-    pub async fn output(
-        &self,
-        run: &RunId,
-        step: StepIndex,
-        attempt: u32,
-    ) -> Result<Option<String>, Error> {
-        let item = self.get(&Key::output(run, step, attempt)).await?;
-        Ok(item
-            .map(record::<OutputText>)
-            .transpose()?
-            .map(|output| output.text))
     }
 
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {

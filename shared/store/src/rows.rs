@@ -60,12 +60,6 @@ pub(crate) struct Reap {
     pub(crate) job: JobId,
 }
 
-/// The text of an output.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct OutputText {
-    pub(crate) text: String,
-}
-
 /// An item of `record` under `key`.
 pub(crate) fn item<T: Serialize>(key: &Key, record: &T) -> Result<Item, Error> {
     let mut item: Item = serde_dynamo::aws_sdk_dynamodb_1::to_item(record)
