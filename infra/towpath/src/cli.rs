@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, dev};
+use crate::{demo, dev, doctor};
 
 /// Runs agent pipelines durably, with nothing to operate.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Demo(demo::Options),
     /// Keep the local cloud up, with its HTTP API.
     Dev(dev::Options),
+    /// Name what does not fit: runs without a driver, executions and jobs without a run, overdue deliveries.
+    Doctor(doctor::Options),
     /// Supervise one job. The process substrate starts this; it is of no use by hand.
     #[command(hide = true)]
     Supervise {
@@ -37,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Supervise { dir } => towpath_process::supervise(&dir),
         Command::Demo(options) => run(demo::demo(options)),
         Command::Dev(options) => run(dev::dev(options)),
+        Command::Doctor(options) => run(doctor::doctor(options)),
     }
 }
 

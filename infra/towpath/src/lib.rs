@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod demo;
 pub mod dev;
+pub mod doctor;
 mod functions;
 pub mod pipeline_file;
 pub mod sample;

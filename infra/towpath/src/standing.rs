@@ -144,6 +144,10 @@ impl Standing {
             environment.insert(variable.to_owned(), value);
         }
         environment.remove("TOWPATH_FAULTS");
+        if let Some(data) = &plan.data {
+            let text = serde_json::to_string(&environment).map_err(error)?;
+            write_private(&data.join(crate::doctor::ENVIRONMENT), &text).map_err(error)?;
+        }
         let operator = functions::app(&shared, &environment).map_err(error)?;
         let workspace: WorkspaceId = WORKSPACE.parse().map_err(error)?;
         let key = key(plan.data.as_deref())?;

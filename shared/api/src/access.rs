@@ -13,7 +13,12 @@ use towpath_store::Scope;
 use crate::problem::No;
 
 /// The holder of a key that may do what `SCOPE` says: one of the constants below.
-pub(crate) struct Holder<const SCOPE: u8>(pub(crate) Caller);
+pub(crate) struct Holder<const SCOPE: u8> {
+    /// Who it is.
+    pub(crate) caller: Caller,
+    /// What they may do.
+    pub(crate) scope: Scope,
+}
 
 pub(crate) const READ: u8 = 0;
 pub(crate) const START: u8 = 1;
@@ -62,9 +67,13 @@ impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
             );
             return Err(No::new(Code::Forbidden, message.to_lowercase()));
         }
-        Ok(Self(Caller {
+        let caller = Caller {
             workspace: found.workspace,
             name: found.name,
-        }))
+        };
+        Ok(Self {
+            caller,
+            scope: found.scope,
+        })
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::routing::post;
 use axum::{Json, Router};
 use towpath_contracts::{Approve, Code, Decide, Problem, Reject, RequestChanges};
@@ -12,7 +12,8 @@ use towpath_engine::{Audit, Reply};
 use towpath_shell::App;
 
 use crate::access::{DECIDE, Holder};
-use crate::body::{Body, id, parse};
+use crate::body::{Body, fits, id, parse};
+use crate::parts::Path;
 use crate::problem::No;
 
 type Shared = State<Arc<App>>;
@@ -25,19 +26,19 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 
 async fn decide(
     State(app): Shared,
-    Holder(caller): Holder<DECIDE>,
+    Holder { caller, .. }: Holder<DECIDE>,
     Path((run, decision)): Path<(String, String)>,
     Body(ask): Body<Decide>,
 ) -> Result<Json<Audit>, No> {
-    let answered = app
-        .answer(&caller, &id(&run)?, &decision, &Reply::Choice(ask.choice))
-        .await?;
+    fits("choice", &ask.choice, 4096)?;
+    let reply = Reply::Choice(ask.choice);
+    let answered = app.answer(&caller, &id(&run)?, &decision, &reply).await?;
     Ok(Json(answered.audit))
 }
 
 async fn approval(
     State(app): Shared,
-    Holder(caller): Holder<DECIDE>,
+    Holder { caller, .. }: Holder<DECIDE>,
     Path((run, approval, verb)): Path<(String, String, String)>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Audit>, No> {
@@ -64,11 +65,28 @@ async fn approval(
                     Problem::new(Code::InvalidRequest, message).at("feedback")
                 ));
             }
+            fits(
+                "feedback",
+                feedback.as_deref().unwrap_or_default(),
+                32 * 1024,
+            )?;
+            let remarks: usize = comments
+                .iter()
+                .map(|comment| serde_json::to_string(comment).map_or(0, |c| c.len()))
+                .sum();
+            if remarks > 64 * 1024 {
+                let message = "`comments` are more than 64 KiB in all";
+                return Err(No(
+                    Problem::new(Code::InvalidRequest, message).at("comments")
+                ));
+            }
             Reply::RequestChanges { feedback, comments }
         }
-        "reject" => Reply::Reject {
-            reason: parse::<Reject>(&body)?.reason,
-        },
+        "reject" => {
+            let Reject { reason } = parse(&body)?;
+            fits("reason", reason.as_deref().unwrap_or_default(), 4096)?;
+            Reply::Reject { reason }
+        }
         other => {
             let message =
                 format!("{other} is no answer to an approval: approve, request-changes or reject");

@@ -7,7 +7,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
 use towpath_contracts::Code;
 use towpath_store::Idempotency;
@@ -39,29 +39,53 @@ fn unread(rejection: BytesRejection) -> No {
 
 /// Parses a body: 400 for what is not JSON, 422 with the field for what is not the right JSON.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, No> {
-    let bytes = if bytes.trim_ascii().is_empty() {
-        b"{}"
-    } else {
-        bytes
+    let bytes = match bytes.trim_ascii() {
+        b"" => b"{}",
+        text => text,
     };
+    let not_json = |error: serde_json::Error| {
+        No::new(Code::InvalidJson, format!("the body is not JSON: {error}"))
+    };
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(not_json)?;
+    if !bytes.starts_with(b"{") {
+        return Err(No::new(
+            Code::InvalidRequest,
+            "the body must be a JSON object",
+        ));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let field = error.path().to_string();
-        let inner = error.into_inner();
-        if inner.is_data() {
-            let No(problem) = No::new(Code::InvalidRequest, inner.to_string());
-            return No(if field == "." {
-                problem
-            } else {
-                problem.at(field)
-            });
-        }
-        No::new(Code::InvalidJson, format!("the body is not JSON: {inner}"))
-    })?;
-    deserializer
-        .end()
-        .map_err(|error| No::new(Code::InvalidJson, format!("the body is not JSON: {error}")))?;
-    Ok(value)
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.into_inner().to_string();
+        // The path of a missing field is that of what should have it; serde names it in its message.
+        let missing = message
+            .strip_prefix("missing field `")
+            .and_then(|rest| rest.split('`').next());
+        let field = match (path.as_str(), missing) {
+            (".", None) => None,
+            (".", Some(name)) => Some(name.to_owned()),
+            (path, Some(name)) if !path.ends_with(name) => Some(format!("{path}.{name}")),
+            (path, _) => Some(path.to_owned()),
+        };
+        let No(problem) = No::new(Code::InvalidRequest, message);
+        No(match field {
+            Some(field) => problem.at(field),
+            None => problem,
+        })
+    })
+}
+
+/// Refuses a text that is longer than the records can hold.
+pub(crate) fn fits(field: &str, text: &str, limit: usize) -> Result<(), No> {
+    if text.len() <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "`{field}` is {} bytes, and at most {limit} are kept",
+        text.len()
+    );
+    let No(problem) = No::new(Code::InvalidRequest, message);
+    Err(No(problem.at(field)))
 }
 
 /// An id from a path. What cannot be an id names nothing, so it is not found.
@@ -111,25 +135,40 @@ pub(crate) fn idempotency(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use towpath_contracts::StartRun;
+    use towpath_contracts::{RequestChanges, StartRun};
 
-    fn code(text: &str) -> (Code, Option<String>) {
-        let No(problem) = parse::<StartRun>(text.as_bytes()).unwrap_err();
+    fn refused<T: DeserializeOwned>(text: &str) -> (Code, Option<String>) {
+        let refused = parse::<T>(text.as_bytes());
+        let No(problem) = refused.err().unwrap();
         (problem.code, problem.field)
     }
 
     #[test]
-    fn bad_bodies_are_told_apart_and_name_the_field() {
-        assert_eq!(code("{"), (Code::InvalidJson, None));
-        assert_eq!(code("{} x").0, Code::InvalidRequest);
+    fn what_is_not_json_is_told_from_what_is_the_wrong_json() {
+        for text in ["{", "{} x", r#"{"blockId": 7,"#, "nonsense"] {
+            assert_eq!(
+                refused::<StartRun>(text),
+                (Code::InvalidJson, None),
+                "{text}"
+            );
+        }
+        for text in ["[]", r#"["b", "p", true]"#, "7", "null"] {
+            assert_eq!(refused::<StartRun>(text).0, Code::InvalidRequest, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_field_that_is_wrong_or_missing_is_named() {
+        let field = |text: &str| refused::<StartRun>(text).1.unwrap();
+        assert_eq!(field(r#"{"blockId": 7}"#), "blockId");
+        assert_eq!(field("{}"), "blockId");
+        assert_eq!(field(r#"{"blockId": "b"}"#), "pipelineId");
         assert_eq!(
-            code(r#"{"blockId": 7}"#),
-            (Code::InvalidRequest, Some("blockId".to_owned()))
+            field(r#"{"blockId": "b", "pipelineId": "p", "replce": true}"#),
+            "replce"
         );
-        assert_eq!(
-            code(r#"{"blockId": "b", "pipelineId": "p", "replce": true}"#).0,
-            Code::InvalidRequest
-        );
+        let (_, nested) = refused::<RequestChanges>(r#"{"comments": [{}]}"#);
+        assert_eq!(nested.unwrap(), "comments[0].body");
         let start: StartRun = parse(br#"{"blockId": "b", "pipelineId": "p"}"#)
             .ok()
             .unwrap();
@@ -137,9 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn trailing_nonsense_is_not_json() {
-        let No(problem) =
-            parse::<StartRun>(br#"{"blockId": "b", "pipelineId": "p"} x"#).unwrap_err();
-        assert_eq!(problem.code, Code::InvalidJson);
+    fn a_text_too_long_for_the_records_is_refused_by_name() {
+        assert!(fits("title", "short", 5).is_ok());
+        let No(problem) = fits("title", "longer", 5).unwrap_err();
+        assert_eq!(
+            (problem.code, problem.field.as_deref()),
+            (Code::InvalidRequest, Some("title"))
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{OriginalUri, Path, Query, State};
+use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -15,10 +15,11 @@ use towpath_contracts::{
 };
 use towpath_engine::{Block, BlockId, BlockStatus, Pipeline, PipelineId, RunId, StepIndex};
 use towpath_shell::{App, Caller, Error};
-use towpath_store::{Error as StoreError, Kind, StoredPipeline};
+use towpath_store::{Error as StoreError, Kind, Scope, StoredPipeline};
 
 use crate::access::{ADMIN, DECIDE, Holder, READ, START};
-use crate::body::{Body, id, idempotency, parse};
+use crate::body::{Body, fits, id, idempotency, parse};
+use crate::parts::{Path, Query};
 use crate::problem::No;
 
 type Shared = State<Arc<App>>;
@@ -43,18 +44,28 @@ struct After {
     after: Option<String>,
 }
 
+impl After {
+    /// Where the list goes on; an empty text is none.
+    fn after(&self) -> Option<&str> {
+        self.after.as_deref().filter(|after| !after.is_empty())
+    }
+}
+
+/// The most a pipeline may be, in bytes: it is kept in an item, which holds 400 KB.
+const PIPELINE_LIMIT: usize = 256 * 1024;
+
 fn stored<T>(result: Result<T, StoreError>) -> Result<T, No> {
     result.map_err(|error| No(Error::from(error).into()))
 }
 
 async fn pipelines(
     State(app): Shared,
-    Holder(caller): Holder<READ>,
+    Holder { caller, .. }: Holder<READ>,
     Query(query): Query<After>,
 ) -> Answer<List<PipelineView>> {
     let page = stored(
         app.store
-            .list(&caller.workspace, Kind::Pipeline, query.after.as_deref())
+            .list(&caller.workspace, Kind::Pipeline, query.after())
             .await,
     )?;
     Ok(Json(List {
@@ -72,7 +83,7 @@ fn pipeline_view(stored: StoredPipeline) -> PipelineView {
 
 async fn pipeline(
     State(app): Shared,
-    Holder(caller): Holder<READ>,
+    Holder { caller, .. }: Holder<READ>,
     Path(name): Path<String>,
 ) -> Answer<PipelineView> {
     let found = stored(
@@ -87,13 +98,19 @@ async fn pipeline(
 
 async fn put_pipeline(
     State(app): Shared,
-    Holder(caller): Holder<ADMIN>,
+    Holder { caller, .. }: Holder<ADMIN>,
     Path(name): Path<String>,
     Body(pipeline): Body<Pipeline>,
 ) -> Answer<PipelineView> {
     if pipeline.id != id::<PipelineId>(&name)? {
         let message = format!("the body's id is {}, the path's is {name}", pipeline.id);
         return Err(No(Problem::new(Code::InvalidRequest, message).at("id")));
+    }
+    let bytes = serde_json::to_string(&pipeline).map_or(0, |text| text.len());
+    if bytes > PIPELINE_LIMIT {
+        let message =
+            format!("the pipeline is {bytes} bytes, and at most {PIPELINE_LIMIT} are kept");
+        return Err(No::new(Code::TooLarge, message));
     }
     let flaws = pipeline.flaws();
     if !flaws.is_empty() {
@@ -117,12 +134,12 @@ async fn put_pipeline(
 
 async fn blocks(
     State(app): Shared,
-    Holder(caller): Holder<READ>,
+    Holder { caller, .. }: Holder<READ>,
     Query(query): Query<After>,
 ) -> Answer<List<Block>> {
     let page = stored(
         app.store
-            .list(&caller.workspace, Kind::Block, query.after.as_deref())
+            .list(&caller.workspace, Kind::Block, query.after())
             .await,
     )?;
     Ok(Json(List {
@@ -133,7 +150,7 @@ async fn blocks(
 
 async fn block(
     State(app): Shared,
-    Holder(caller): Holder<READ>,
+    Holder { caller, .. }: Holder<READ>,
     Path(name): Path<String>,
 ) -> Answer<Block> {
     let found = stored(
@@ -148,10 +165,25 @@ async fn block(
 
 async fn put_block(
     State(app): Shared,
-    Holder(caller): Holder<ADMIN>,
+    Holder { caller, .. }: Holder<ADMIN>,
     Path(name): Path<String>,
     Body(put): Body<PutBlock>,
 ) -> Answer<Block> {
+    fits("title", &put.title, 300)?;
+    fits("description", &put.description, 64 * 1024)?;
+    if let Some(repository) = &put.repository {
+        fits("repository.url", &repository.url, 2048)?;
+        fits(
+            "repository.branch",
+            repository.branch.as_deref().unwrap_or_default(),
+            250,
+        )?;
+        fits(
+            "repository.base",
+            repository.base.as_deref().unwrap_or_default(),
+            250,
+        )?;
+    }
     let block = Block {
         id: id(&name)?,
         workspace: caller.workspace,
@@ -177,15 +209,15 @@ async fn put_block(
 
 async fn runs(
     State(app): Shared,
-    Holder(caller): Holder<READ>,
+    Holder { caller, .. }: Holder<READ>,
     Query(query): Query<After>,
 ) -> Answer<List<RunSummary>> {
-    Ok(Json(app.runs(&caller, query.after.as_deref()).await?))
+    Ok(Json(app.runs(&caller, query.after()).await?))
 }
 
 async fn run(
     State(app): Shared,
-    Holder(caller): Holder<READ>,
+    Holder { caller, .. }: Holder<READ>,
     Path(run): Path<String>,
 ) -> Answer<RunView> {
     Ok(Json(app.view(&caller, &id(&run)?).await?))
@@ -198,7 +230,7 @@ struct Attempt {
 
 async fn output(
     State(app): Shared,
-    Holder(caller): Holder<READ>,
+    Holder { caller, .. }: Holder<READ>,
     Path((run, step)): Path<(String, String)>,
     Query(query): Query<Attempt>,
 ) -> Answer<OutputText> {
@@ -225,13 +257,19 @@ fn whole(body: Whole) -> Result<Bytes, No> {
 
 async fn start(
     State(app): Shared,
-    Holder(caller): Holder<START>,
+    Holder { caller, scope }: Holder<START>,
     headers: HeaderMap,
     OriginalUri(uri): OriginalUri,
     body: Whole,
 ) -> Result<(StatusCode, Json<RunView>), No> {
     let body = whole(body)?;
     let ask: StartRun = parse(&body)?;
+    if ask.replace && scope < Scope::Decide {
+        return Err(No::new(
+            Code::Forbidden,
+            "`replace` stops a run, which needs a key of scope decide",
+        ));
+    }
     let name = idempotency(&headers, uri.path(), &body)?;
     let run = app.start_run(&caller, &ask, name.as_ref()).await?;
     created(&app, &caller, &run).await
@@ -247,10 +285,11 @@ async fn created(
 
 async fn stop(
     State(app): Shared,
-    Holder(caller): Holder<DECIDE>,
+    Holder { caller, .. }: Holder<DECIDE>,
     Path(run): Path<String>,
     Body(ask): Body<StopRun>,
 ) -> Answer<RunView> {
+    fits("reason", ask.reason.as_deref().unwrap_or_default(), 4096)?;
     let run: RunId = id(&run)?;
     app.stop_run(&caller, &run, &ask).await?;
     Ok(Json(app.view(&caller, &run).await?))
@@ -258,7 +297,7 @@ async fn stop(
 
 async fn retry(
     State(app): Shared,
-    Holder(caller): Holder<DECIDE>,
+    Holder { caller, .. }: Holder<DECIDE>,
     Path(run): Path<String>,
     headers: HeaderMap,
     OriginalUri(uri): OriginalUri,
@@ -270,7 +309,7 @@ async fn retry(
 
 async fn restart(
     State(app): Shared,
-    Holder(caller): Holder<DECIDE>,
+    Holder { caller, .. }: Holder<DECIDE>,
     Path(run): Path<String>,
     headers: HeaderMap,
     OriginalUri(uri): OriginalUri,

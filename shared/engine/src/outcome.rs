@@ -131,9 +131,12 @@ pub struct Audit {
     pub action: Say,
     /// About what: a decision's, an approval's or the run's id.
     pub subject: String,
-    /// In which words.
+    /// In which words; long ones are cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// A hash of the whole of it, by which a repeated answer is told from another. Set by the shell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// What a human can say.

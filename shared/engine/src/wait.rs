@@ -244,13 +244,14 @@ impl Wait {
         }
     }
 
-    /// The run goes on without waiting. Nothing changes but `seq`: whoever has loaded the run as it was begins no wait
-    /// for what is over, and whoever has been superseded meanwhile does not go on.
+    /// The run goes on without waiting: its driver is at work, and not to be woken. Since `seq` rises, whoever has
+    /// loaded the run as it was begins no wait for what is over, and whoever has been superseded does not go on.
     #[must_use]
     pub fn driven_on(&self) -> Self {
         Self {
             seq: self.seq + 1,
-            ..self.clone()
+            drive: false,
+            ..self.without_driver()
         }
     }
 

@@ -136,6 +136,8 @@ pub mod error_class {
     pub const START_FAILED: &str = "start_failed";
     /// The working copy could not be made, or its changes not be pushed.
     pub const CHECKOUT_FAILED: &str = "checkout_failed";
+    /// The command ended well, but its answer file cannot be used: too large, not UTF-8, not a file.
+    pub const ANSWER_REFUSED: &str = "answer_refused";
     /// It ran longer than it may.
     pub const TIMED_OUT: &str = "timed_out";
     /// It was stopped on request.

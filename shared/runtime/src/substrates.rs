@@ -102,7 +102,11 @@ impl Substrates {
         let Some(spec) = plan.step(step) else {
             return Ok(true);
         };
-        let substrate = self.of(&bound(spec, role)?)?;
+        // A substrate that is not in this deployment has never had the job.
+        let substrate = match bound(spec, role).and_then(|bound| self.of(&bound)) {
+            Err(SubstrateError::Refused(_)) => return Ok(true),
+            other => other?,
+        };
         substrate.stop(job, GRACE).await?;
         Ok(substrate
             .status(job)
@@ -236,6 +240,9 @@ pub fn job_answer(snapshot: JobSnapshot) -> JobAnswer {
         (_, Some(error_class::START_FAILED)) => {
             failed(FailureKind::Dispatch, "the command could not be started")
         }
+        (_, Some(error_class::ANSWER_REFUSED)) => {
+            failed(FailureKind::Agent, "the job's answer cannot be used")
+        }
         (_, Some(error_class::TIMED_OUT)) => failed(FailureKind::Timeout, "the job's time was up"),
         (_, Some(error_class::STOPPED)) => {
             failed(FailureKind::JobFailed, "the job was stopped from outside")
@@ -275,8 +282,19 @@ pub fn gate_answer(snapshot: JobSnapshot) -> GateAnswer {
     ) {
         (JobStatus::Terminated, None, _) => GateAnswer::Passed(printed(&snapshot.answer)),
         (status, _, _) if !status.is_final() => GateAnswer::Looking,
-        (_, Some(error_class::EVICTED | error_class::STOPPED), _) => {
-            GateAnswer::Lost(snapshot.terminal_error_message.unwrap_or_default())
+        (
+            _,
+            Some(
+                error_class::EVICTED
+                | error_class::STOPPED
+                | error_class::TIMED_OUT
+                | error_class::CHECKOUT_FAILED,
+            ),
+            _,
+        ) => GateAnswer::Lost(snapshot.terminal_error_message.unwrap_or_default()),
+        // No helper can mend a probe that does not run.
+        (_, Some(error_class::START_FAILED), _) => {
+            GateAnswer::Broken(snapshot.terminal_error_message.unwrap_or_default())
         }
         (_, _, Some(PENDING)) => GateAnswer::Pending,
         _ => {
@@ -297,7 +315,7 @@ pub fn gate_answer(snapshot: JobSnapshot) -> GateAnswer {
 
 /// An answer file that holds a JSON object is an agent answer, to the letter; any other text is an output.
 fn parse(answer: Option<Answer>) -> Result<AgentAnswer, String> {
-    Ok(match answer {
+    let answer = match answer {
         None => AgentAnswer::default(),
         Some(Answer::Stdout(output)) => AgentAnswer {
             output,
@@ -311,7 +329,8 @@ fn parse(answer: Option<Answer>) -> Result<AgentAnswer, String> {
             output,
             ..AgentAnswer::default()
         },
-    })
+    };
+    answer.checked()
 }
 
 #[cfg(test)]

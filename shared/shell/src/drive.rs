@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use towpath_engine::{
-    Activity, FailureKind, Next, Outcome, Run, Stale, Status, advance, begin_probe, hand_over,
-    poll_gate, poll_job, record,
+    Activity, Checking, FailureKind, Next, Outcome, Run, Stale, Status, advance, begin_probe,
+    hand_over, record,
 };
-use towpath_runtime::{Fate, SubstrateError, gate_answer, job_answer};
+use towpath_runtime::SubstrateError;
 use towpath_store::Loaded;
 
 use crate::fold::{Mailbox, reason};
+use crate::work::Observed;
 use crate::{App, Entry, Error, simulated};
 
 /// Where an action leaves its invocation.
@@ -108,24 +109,15 @@ impl App {
                     detail: None,
                 },
             },
-            (Status::Running, Activity::Job(job)) => {
-                match self.substrates.fate(run.spec()?, &job.id).await {
-                    Fate::NeverStarted => return self.start(entry, loaded).await,
-                    Fate::Unreadable(error) => {
-                        poll_job(&mut run, towpath_engine::JobAnswer::Unreadable(error), now)?
-                    }
-                    Fate::Known(snapshot) => poll_job(&mut run, job_answer(snapshot), now)?,
+            (Status::Running, Activity::Checking(Checking { probe: None })) => {
+                begin_probe(&mut run)?
+            }
+            (Status::Running, Activity::Job(_) | Activity::Checking(_)) => {
+                match self.observe(&mut run).await? {
+                    Observed::NeverStarted => return self.start(entry, loaded).await,
+                    Observed::Said(outcome) => outcome,
                 }
             }
-            (Status::Running, Activity::Checking(checking)) => match &checking.probe {
-                None => begin_probe(&mut run)?,
-                Some(probe) => match self.substrates.fate(run.spec()?, probe).await {
-                    Fate::NeverStarted => return self.start(entry, loaded).await,
-                    // The probe's budget is the gate's: it looks again until that is spent.
-                    Fate::Unreadable(_) => run.outcome(),
-                    Fate::Known(snapshot) => poll_gate(&mut run, gate_answer(snapshot), now)?,
-                },
-            },
             (
                 Status::Running,
                 Activity::Pending
@@ -135,6 +127,10 @@ impl App {
             ) => advance(&mut run, now)?,
         };
         self.funnel(&mut run, outcome);
+        if run.head.status == Status::Running && run.step.activity == Activity::Pending {
+            // A step's end and the intent of the next are one commit: half the writes, and one crash less to think of.
+            advance(&mut run, now)?;
+        }
         self.fold(entry, loaded, run).await
     }
 
@@ -205,10 +201,8 @@ impl App {
         let Some(reason) = reason(&loaded.run) else {
             return Ok(Turn::Again(Box::new(loaded.clone())));
         };
-        if loaded.wait.fence == Some(entry.fence())
-            && loaded.wait.reason == reason
-            && loaded.wait.wake.is_none()
-        {
+        let stored = loaded.wait.token.as_deref() == Some(entry.token.as_str());
+        if stored && loaded.wait.reason == reason && loaded.wait.wake.is_none() {
             return Ok(Turn::Parked);
         }
         match loaded

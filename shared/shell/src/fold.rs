@@ -28,8 +28,8 @@ impl App {
     ) -> Result<Loaded, Error> {
         let now = self.now();
         let wait = match mailbox {
-            Mailbox::Becomes(wait) => Some(wait),
-            Mailbox::Stays => Some(before.wait.driven_on()),
+            Mailbox::Becomes(wait) => wait,
+            Mailbox::Stays => before.wait.driven_on(),
         };
         let touched = run.step != before.run.step || run.head.current != before.run.head.current;
         let untouched_yet =
@@ -39,15 +39,12 @@ impl App {
             head: &run.head,
             step: Some(&run.step).filter(|_| touched && !untouched_yet),
             changes: &run.changes,
-            wait: wait.as_ref(),
+            wait: &wait,
             reap_at: now.plus(towpath_engine::REDELIVERY),
         };
         self.store.commit(&commit).await?;
         let reap = run.changes.reap.clone();
-        let mut committed = Loaded {
-            wait: wait.unwrap_or_else(|| before.wait.clone()),
-            run,
-        };
+        let mut committed = Loaded { wait, run };
         committed.run.head.rev = before.run.head.rev + 1;
         committed.run.changes = towpath_engine::Changes::default();
         for job in &reap {

@@ -8,6 +8,9 @@ use crate::fold::Mailbox;
 use crate::intake::{Caller, Told, busy};
 use crate::{App, Error};
 
+/// Longer than any decision's or approval's id.
+const SUBJECT_LIMIT: usize = 64;
+
 /// An answer that was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered {
@@ -28,6 +31,11 @@ impl App {
         subject: &str,
         reply: &Reply,
     ) -> Told<Answered> {
+        if subject.len() > SUBJECT_LIMIT {
+            return Err(refused(Refused::NotAsked(
+                subject.chars().take(SUBJECT_LIMIT).collect(),
+            )));
+        }
         for conflicts in 1..=20 {
             let loaded = self.own(caller, id).await?;
             let settled = self.store.audit(id, subject).await.map_err(Error::from)?;
@@ -37,6 +45,9 @@ impl App {
             let mut run = loaded.run.clone();
             let now = self.now();
             answer(&mut run, subject, reply, &caller.name, now).map_err(refused)?;
+            if let Some(audit) = run.changes.audit.as_mut() {
+                audit.digest = Some(digest(reply));
+            }
             let audit = run.changes.audit.clone();
             let wait = match run.head.status.is_terminal() {
                 true => loaded.wait.over(now),
@@ -57,7 +68,7 @@ impl App {
 }
 
 fn repeated(audit: Audit, reply: &Reply) -> Told<Answered> {
-    if audit.action == reply.say() && audit.reason == reply.words() {
+    if audit.digest == Some(digest(reply)) {
         return Ok(Answered { audit });
     }
     let said = serde_json::to_value(audit.action)
@@ -70,6 +81,17 @@ fn repeated(audit: Audit, reply: &Reply) -> Told<Answered> {
         audit.actor
     );
     Err(Problem::new(Code::AlreadyAnswered, message))
+}
+
+/// A hash of an answer, whole: two are the same only to the letter.
+fn digest(reply: &Reply) -> String {
+    use sha2::{Digest, Sha256};
+    // A reply is plain text and numbers, which always serialise.
+    let text = serde_json::to_vec(reply).unwrap_or_default();
+    Sha256::digest(text)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn refused(refused: Refused) -> Problem {

@@ -49,6 +49,28 @@ fn stored<T>(result: Result<T, StoreError>) -> Told<T> {
 
 const TRIES: u32 = 20;
 
+/// Whose place a new run may take, and the reason its end is given.
+#[derive(Clone, Copy)]
+enum TakeOver<'a> {
+    /// Nobody's.
+    None,
+    /// That of whichever run is live on the block.
+    Any(&'a str),
+    /// That of this run, and of no other that may have come since.
+    Only(&'a RunId, &'a str),
+}
+
+impl<'a> TakeOver<'a> {
+    /// Why `live` may be ended; `None` if it may not.
+    fn reason(self, live: &RunId) -> Option<&'a str> {
+        match self {
+            TakeOver::None => None,
+            TakeOver::Any(reason) => Some(reason),
+            TakeOver::Only(run, reason) => (run == live).then_some(reason),
+        }
+    }
+}
+
 impl App {
     /// Starts a run: the answer is its id. A start under the name of an earlier one is that one.
     ///
@@ -130,7 +152,11 @@ impl App {
             run,
             &input,
             name,
-            ask.replace.then_some(replaced.as_str()),
+            if ask.replace {
+                TakeOver::Any(&replaced)
+            } else {
+                TakeOver::None
+            },
         )
         .await
     }
@@ -152,21 +178,21 @@ impl App {
         }
     }
 
-    /// Creates the run, and with `take_over` ends the block's live run for that reason.
+    /// Creates the run, and ends the block's live run if `take_over` says so.
     async fn create(
         &self,
         caller: &Caller,
         run: Run,
         input: &Input,
         name: Option<&Idempotency>,
-        take_over: Option<&str>,
+        take_over: TakeOver<'_>,
     ) -> Told<RunId> {
         let (workspace, block) = (&run.head.workspace, &run.head.block);
         for conflicts in 1..=TRIES {
             let live = stored(self.store.live_run(workspace, block).await)?;
-            let old = match (&live, take_over) {
-                (None, _) => None,
-                (Some(live), None) => {
+            let old = match live.as_ref().map(|live| (live, take_over.reason(live))) {
+                None => None,
+                Some((live, None)) => {
                     // The live run may be what an earlier attempt at this very start has made.
                     if let Some(first) = self.first_start(workspace, name).await? {
                         return Ok(first);
@@ -176,7 +202,7 @@ impl App {
                     );
                     return Err(Problem::new(Code::RunIsLive, message).with_run(live.clone()));
                 }
-                (Some(live), Some(reason)) => {
+                Some((live, Some(reason))) => {
                     let old = stored(self.store.load(live).await)?;
                     old.map(|old| self.ended(old, caller, reason))
                 }
@@ -189,7 +215,7 @@ impl App {
                     head: &after.head,
                     step: None,
                     changes: &after.changes,
-                    wait: Some(wait),
+                    wait,
                     reap_at: now.plus(towpath_engine::REDELIVERY),
                 },
             });
@@ -335,11 +361,8 @@ impl App {
             .unwrap_or(kept.block.clone());
         let lineage = kept.lineage_at(&head.id, run.head.current);
         let input = Input { block, lineage };
-        // A restart takes the lock from the run it restarts, and from no other.
-        let live = stored(self.store.live_run(&head.workspace, &head.block).await)?;
-        let own = live.as_ref() == Some(&head.id);
         let reason = format!("restarted as {}", run.head.id);
-        self.create(caller, run, &input, name, own.then_some(reason.as_str()))
+        self.create(caller, run, &input, name, TakeOver::Only(&head.id, &reason))
             .await
     }
 

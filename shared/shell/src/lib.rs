@@ -9,6 +9,7 @@
 //! `drive`, a row for each job to be stopped), is done at once, and is done again by the tick if it was not.
 
 mod app;
+mod doctor;
 mod drive;
 mod error;
 mod event;
@@ -24,6 +25,7 @@ mod view;
 mod work;
 
 pub use app::{App, Config};
+pub use doctor::{Finding, JobSeen};
 pub use error::Error;
 pub use event::{Entry, JobEvent, Settle, Token};
 pub use human::Answered;

@@ -2,13 +2,13 @@
 //! machine.
 
 use towpath_engine::{
-    Activity, FailureKind, GateAnswer, JobAnswer, JobId, Next, Outcome, Run, RunId, Status, Wait,
-    begin_probe, poll_gate, poll_job,
+    Activity, Checking, FailureKind, JobId, Next, Outcome, Run, RunId, Wait, begin_probe,
 };
-use towpath_runtime::{Fate, SubstrateError, gate_answer, job_answer};
+use towpath_runtime::SubstrateError;
 use towpath_store::Loaded;
 
 use crate::fold::{Mailbox, reason};
+use crate::work::Observed;
 use crate::{App, Error};
 
 /// What a look found.
@@ -33,10 +33,10 @@ impl App {
             let Some(loaded) = self.store.load(id).await? else {
                 return Ok(());
             };
-            // Of a run that is over, or whose driver is at work, there is nothing to tell anybody.
+            // Of a run whose driver is at work there is nothing to tell anybody.
             let parked = loaded.wait.token.is_some() && loaded.wait.wake.is_none();
             let stale = about.is_some_and(|job| loaded.run.step.live_job() != Some(job));
-            if loaded.run.head.status != Status::Running || !parked || stale {
+            if !parked || stale {
                 return Ok(());
             }
             match self.look_once(loaded, about.is_some()).await {
@@ -51,7 +51,12 @@ impl App {
 
     async fn look_once(&self, loaded: Loaded, heard: bool) -> Result<(), Error> {
         let (id, now) = (loaded.run.head.id.clone(), self.now());
-        match self.find(&loaded.run, heard).await? {
+        if loaded.run.head.status.is_terminal() {
+            let wait = loaded.wait.over(now);
+            self.store.put_wait(&id, &wait).await?;
+            return self.deliver(&id, wait, false).await;
+        }
+        match self.find(&loaded, heard).await? {
             Found::Nothing if heard => Ok(()),
             Found::Nothing => Ok(self.store.put_wait(&id, &loaded.wait.looked(now)).await?),
             Found::Wake(next) => {
@@ -73,52 +78,34 @@ impl App {
     }
 
     /// What there is to say.
-    async fn find(&self, run: &Run, heard: bool) -> Result<Found, Error> {
-        let now = self.now();
+    async fn find(&self, loaded: &Loaded, heard: bool) -> Result<Found, Error> {
+        let run = &loaded.run;
+        if reason(run).as_ref() != Some(&loaded.wait.reason) {
+            // The run has moved and its driver has not heard of it. That should not happen, and so it must not last.
+            tracing::warn!(run = %run.head.id, reason = ?loaded.wait.reason, "the driver waits for something else");
+            return Ok(Found::Wake(Next::Advance));
+        }
         let mut after = run.clone();
-        Ok(match &run.step.activity {
-            Activity::Job(job) => match self.substrates.fate(run.spec()?, &job.id).await {
-                Fate::NeverStarted => Found::NeverStarted,
-                Fate::Unreadable(error) => {
-                    match poll_job(&mut after, JobAnswer::Unreadable(error), now)? {
-                        Outcome::AwaitingJob { .. } => Found::Changed(Box::new(after)),
-                        _ => Found::Wake(Next::PollJob),
-                    }
-                }
-                Fate::Known(snapshot) => match job_answer(snapshot) {
-                    JobAnswer::Running if now < job.deadline => Found::Nothing,
-                    _ => Found::Wake(Next::PollJob),
-                },
-            },
-            Activity::Checking(checking) => match &checking.probe {
-                // Another probe begins when it is time, not when something is heard of the last one.
-                None if heard => Found::Nothing,
-                None => {
-                    begin_probe(&mut after)?;
-                    Found::Changed(Box::new(after))
-                }
-                Some(probe) => match self.substrates.fate(run.spec()?, probe).await {
-                    Fate::NeverStarted => Found::NeverStarted,
-                    Fate::Unreadable(_) => Found::Nothing,
-                    Fate::Known(snapshot) => {
-                        let answer = gate_answer(snapshot);
-                        let looks_on = matches!(
-                            answer,
-                            GateAnswer::Looking | GateAnswer::Pending | GateAnswer::Lost(_)
-                        );
-                        match poll_gate(&mut after, answer, now)? {
-                            Outcome::AwaitingGate { .. } if looks_on && after == *run => {
-                                Found::Nothing
-                            }
-                            Outcome::AwaitingGate { .. } if looks_on => {
-                                Found::Changed(Box::new(after))
-                            }
-                            _ => Found::Wake(Next::PollGate),
-                        }
-                    }
-                },
-            },
-            _ => Found::Nothing,
+        if let Activity::Checking(Checking { probe: None }) = run.step.activity {
+            // Another probe begins when it is time, not when something is heard of the last one.
+            if heard {
+                return Ok(Found::Nothing);
+            }
+            begin_probe(&mut after)?;
+            return Ok(Found::Changed(Box::new(after)));
+        }
+        let outcome = match self.observe(&mut after).await? {
+            Observed::NeverStarted => return Ok(Found::NeverStarted),
+            Observed::Said(outcome) => outcome,
+        };
+        Ok(match (outcome, &run.step.activity) {
+            (same, _) if same == run.outcome() && after == *run => Found::Nothing,
+            (Outcome::AwaitingJob { job, .. }, _) if run.step.live_job() == Some(&job) => {
+                Found::Changed(Box::new(after))
+            }
+            (Outcome::AwaitingGate { .. }, _) => Found::Changed(Box::new(after)),
+            (_, Activity::Checking(_)) => Found::Wake(Next::PollGate),
+            _ => Found::Wake(Next::PollJob),
         })
     }
 

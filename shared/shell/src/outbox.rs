@@ -99,16 +99,19 @@ impl App {
         }
     }
 
+    /// The ARN of an execution by its name.
+    pub(crate) fn execution_arn(&self, name: &str) -> String {
+        let machine = self.machine.replacen(":stateMachine:", ":execution:", 1);
+        format!("{machine}:{name}")
+    }
+
     /// What has become of the execution of a generation, if it is over; `None` while it runs.
     pub(crate) async fn driver_death(
         &self,
         run: &RunId,
         generation: u32,
     ) -> Result<Option<String>, Error> {
-        let arn = format!(
-            "{}:{run}-{generation}",
-            self.machine.replacen(":stateMachine:", ":execution:", 1)
-        );
+        let arn = self.execution_arn(&format!("{run}-{generation}"));
         match self
             .sfn
             .describe_execution()
@@ -126,7 +129,7 @@ impl App {
     }
 }
 
-fn trouble<E: ProvideErrorMetadata + std::fmt::Debug + 'static>(
+pub(crate) fn trouble<E: ProvideErrorMetadata + std::fmt::Debug + 'static>(
     error: &SdkError<E, aws_sdk_sfn::config::http::HttpResponse>,
 ) -> Error {
     match classify(error) {

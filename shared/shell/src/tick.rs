@@ -57,7 +57,7 @@ impl App {
         Ok(ticked)
     }
 
-    async fn see_to_run(&self, run: &RunId, ticked: &mut Ticked) -> Result<(), Error> {
+    pub(crate) async fn see_to_run(&self, run: &RunId, ticked: &mut Ticked) -> Result<(), Error> {
         let Some(wait) = self.store.wait(run).await? else {
             return Ok(());
         };
@@ -89,15 +89,13 @@ impl App {
         if let Reason::Human { .. } = wait.reason {
             ticked.human_wait = ticked.human_wait.max(self.now().since(wait.since));
         }
-        match wait.reason {
-            Reason::Job { .. } | Reason::Gate { .. } if wait.token.is_some() => {
-                self.look(run, None).await
-            }
-            _ => Ok(self.store.put_wait(run, &wait.looked(self.now())).await?),
+        match wait.token {
+            Some(_) => self.look(run, None).await,
+            None => Ok(self.store.put_wait(run, &wait.looked(self.now())).await?),
         }
     }
 
-    async fn see_to_job(&self, job: &towpath_engine::JobId) -> Result<(), Error> {
+    pub(crate) async fn see_to_job(&self, job: &towpath_engine::JobId) -> Result<(), Error> {
         let Some(head) = self.store.head(&job.run()).await? else {
             return Ok(self.store.reaped(job).await?);
         };

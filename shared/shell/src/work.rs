@@ -1,12 +1,52 @@
-//! Starting the job that a run is committed to.
+//! The jobs a run is committed to: starting them, looking at them, seeing that they are gone.
 
-use towpath_engine::{Activity, JobId, Role, Run};
-use towpath_runtime::{Changes, Contract, Findings, Objective, OutputLink, SubstrateError};
+use towpath_engine::{
+    Activity, GateAnswer, JobAnswer, JobId, Outcome, Role, Run, poll_gate, poll_job,
+};
+use towpath_runtime::{
+    Changes, Contract, Fate, Findings, Objective, OutputLink, SubstrateError, gate_answer,
+    job_answer,
+};
 use towpath_store::Input;
 
 use crate::{App, Error};
 
+/// What a look at the present step's job or probe came to.
+pub(crate) enum Observed {
+    /// There is none yet: it is to be started.
+    NeverStarted,
+    /// What the run made of it.
+    Said(Outcome),
+}
+
 impl App {
+    /// Looks at the present step's job or probe, and folds what is seen into the run.
+    pub(crate) async fn observe(&self, run: &mut Run) -> Result<Observed, Error> {
+        let Some(job) = run.step.live_job().cloned() else {
+            return Ok(Observed::Said(run.outcome()));
+        };
+        let (fate, now) = (self.substrates.fate(run.spec()?, &job).await, self.now());
+        let outcome = match (&run.step.activity, fate) {
+            (Activity::Job(at), Fate::NeverStarted) if now < at.deadline => {
+                return Ok(Observed::NeverStarted);
+            }
+            // Its time is up before it began: there is nothing to start any more.
+            (Activity::Job(_), Fate::NeverStarted) => poll_job(run, JobAnswer::Running, now)?,
+            (Activity::Job(_), Fate::Unreadable(why)) => {
+                poll_job(run, JobAnswer::Unreadable(why), now)?
+            }
+            (Activity::Job(_), Fate::Known(snapshot)) => poll_job(run, job_answer(snapshot), now)?,
+            (_, Fate::NeverStarted) => match poll_gate(run, GateAnswer::Looking, now)? {
+                Outcome::AwaitingGate { .. } => return Ok(Observed::NeverStarted),
+                spent => spent,
+            },
+            // The probe's budget is the gate's: it looks on until that is spent.
+            (_, Fate::Unreadable(_)) => poll_gate(run, GateAnswer::Looking, now)?,
+            (_, Fate::Known(snapshot)) => poll_gate(run, gate_answer(snapshot), now)?,
+        };
+        Ok(Observed::Said(outcome))
+    }
+
     /// Starts the present step's job or probe. Idempotent by its id, so that whoever finds it not started may start it.
     pub(crate) async fn start_work(&self, run: &Run) -> Result<Result<(), SubstrateError>, Error> {
         let Some(job) = run.step.live_job().cloned() else {

@@ -21,8 +21,9 @@ pub struct Commit<'a> {
     pub step: Option<&'a Step>,
     /// What else is wanted.
     pub changes: &'a Changes,
-    /// The mailbox as it is to be, if it changes: written in place of the one before, whose `seq` was one less.
-    pub wait: Option<&'a Wait>,
+    /// The mailbox as it is to be, written in place of the one before, whose `seq` was one less. Every commit raises it:
+    /// whoever has loaded the run as it was begins no wait for what is over, and moves nothing.
+    pub wait: &'a Wait,
     /// When jobs that must be gone are looked at again.
     pub reap_at: Timestamp,
 }
@@ -67,13 +68,8 @@ impl Store {
         for job in &commit.changes.reap {
             writes.push(Write::Over(reap_item(job, commit.reap_at)?));
         }
-        if let Some(wait) = commit.wait {
-            writes.push(Write::Replace(
-                wait_item(id, wait)?,
-                "seq",
-                number(wait.seq - 1),
-            ));
-        }
+        let wait = wait_item(id, commit.wait)?;
+        writes.push(Write::Replace(wait, "seq", number(commit.wait.seq - 1)));
         if !commit.changes.block.is_empty() {
             writes.extend(self.block_change(commit).await?);
         }

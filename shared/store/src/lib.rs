@@ -35,6 +35,7 @@ mod load;
 mod outputs;
 mod read;
 mod rows;
+mod survey;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -54,6 +55,7 @@ pub use load::Loaded;
 pub use outputs::{IN_ROW, Kept, OutputUrl};
 pub use read::{Kind, Page};
 pub use rows::Input;
+pub use survey::Survey;
 
 /// The indexes of the runs table, for whoever counts units.
 pub mod index {

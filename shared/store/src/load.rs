@@ -11,7 +11,8 @@ use crate::keys::Key;
 use crate::rows::{Input, Item, key_map, record};
 use crate::{Error, Store};
 
-/// A run and its mailbox, read consistently. What changes between the reads is caught by the commit's conditions.
+/// A run and its mailbox, read consistently one by one. What changes between the reads is caught by the commit's
+/// conditions.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The run.
@@ -36,11 +37,14 @@ impl Store {
     }
 
     async fn load_once(&self, id: &RunId) -> Result<Option<Loaded>, Error> {
-        let mut items = self.get_many(&[Key::head(id), Key::wait(id)]).await?;
-        let (Some(wait), Some(head)) = (items.pop().flatten(), items.pop().flatten()) else {
+        // The mailbox first: whatever changes the run after that raises its `seq`, so that a wait begun on what is read
+        // here, in whichever order it changed, is refused.
+        let Some(wait) = self.wait(id).await? else {
             return Ok(None);
         };
-        let (head, wait): (Head, Wait) = (record(head)?, record(wait)?);
+        let Some(head) = self.head(id).await? else {
+            return Ok(None);
+        };
         let plan = self
             .plan(&head.workspace, &head.pipeline.id, head.pipeline.version)
             .await?;

@@ -1,5 +1,7 @@
 //! Answers of humans: to a decision, to an approval.
 
+use serde::Serialize;
+
 use super::record::finish;
 use super::{Illegal, Run, end};
 use crate::{
@@ -8,7 +10,7 @@ use crate::{
 };
 
 /// What a human says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Reply {
     /// The choice in a decision.
     Choice(String),
@@ -42,18 +44,19 @@ impl Reply {
         }
     }
 
-    /// The words, as the audit keeps them and as a repeated answer is told from another by.
-    pub fn words(&self) -> Option<String> {
-        match self {
+    /// The words, as the audit shows them. The text of an edited proposal is an output, and kept as such.
+    fn words(&self) -> Option<String> {
+        let words = match self {
             Reply::Choice(choice) => Some(choice.clone()),
-            Reply::Approve { proposal } => proposal.clone(),
+            Reply::Approve { .. } => None,
             Reply::RequestChanges { feedback, comments } => {
                 let remarks = comments.iter().map(|comment| comment.body.as_str());
                 let words: Vec<_> = feedback.as_deref().into_iter().chain(remarks).collect();
                 (!words.is_empty()).then(|| words.join("\n"))
             }
             Reply::Reject { reason } => reason.clone(),
-        }
+        };
+        words.map(|words| crate::run::shorten(&words, 1024))
     }
 }
 
@@ -126,6 +129,7 @@ pub fn answer(
         action: reply.say(),
         subject: subject.to_owned(),
         reason: reply.words(),
+        digest: None,
     });
     Ok(outcome)
 }

@@ -47,7 +47,8 @@ pub fn stop(run: &mut Run, actor: &str, reason: Option<&str>, now: Timestamp) ->
         actor: actor.to_owned(),
         action: Say::Stop,
         subject: run.head.id.to_string(),
-        reason: reason.map(str::to_owned),
+        reason: reason.map(|words| crate::run::shorten(words, 1024)),
+        digest: None,
     });
     fail(
         run,

@@ -23,6 +23,8 @@ pub enum GateAnswer {
     },
     /// The probe could not look, and another probe may.
     Lost(String),
+    /// The probe cannot look, and no other of its kind can.
+    Broken(String),
 }
 
 /// Begins a probe, if the gate looks and none is under way. The probe is started once this is durable.
@@ -69,6 +71,14 @@ pub fn poll_gate(run: &mut Run, answer: GateAnswer, now: Timestamp) -> Result<Ou
             now,
         ),
         GateAnswer::Failed { summary, failing } => failed(run, summary, failing, now),
+        GateAnswer::Broken(why) => Ok(Outcome::JobFailed {
+            kind: FailureKind::Dispatch,
+            error: format!(
+                "the probe of the gate {} cannot be run",
+                run.step.agent_kind
+            ),
+            detail: Some(why),
+        }),
         GateAnswer::Looking | GateAnswer::Pending | GateAnswer::Lost(_) if spent => {
             Ok(budget_spent(run))
         }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Illegal, Run};
 use crate::{
-    Activity, Approval, ApprovalStatus, Checking, Decision, Ended, Outcome, Output, OutputRef,
-    PullRequest, Question, Role, Status, Timestamp,
+    Activity, Approval, ApprovalStatus, Checking, Decision, Ended, FailureKind, Outcome, Output,
+    OutputRef, PullRequest, Question, Role, Status, Timestamp,
 };
 
 /// What an agent answers. Everything but the output is optional, and nothing of it is trusted further than it is used.
@@ -28,6 +28,56 @@ pub struct AgentAnswer {
     pub model: Option<String>,
 }
 
+/// What of an answer goes into the run's records is bounded, in bytes, so that no answer can break them.
+const SHORT: usize = 256;
+const LONG: usize = 4096;
+const OPTIONS: usize = 20;
+
+impl AgentAnswer {
+    /// The answer, if the records can hold it.
+    ///
+    /// # Errors
+    /// What is too much of it.
+    pub fn checked(mut self) -> Result<Self, String> {
+        let fits = |what: &str, text: &str, limit: usize| match text.len() {
+            bytes if bytes <= limit => Ok(()),
+            bytes => Err(format!(
+                "the answer's {what} is {bytes} bytes, and at most {limit} are kept"
+            )),
+        };
+        if let Some(asked) = &self.decision {
+            fits("question", &asked.question, LONG)?;
+            asked
+                .options
+                .iter()
+                .try_for_each(|option| fits("option", option, SHORT))?;
+            if asked.options.len() > OPTIONS {
+                return Err(format!(
+                    "the answer's question has more than {OPTIONS} options"
+                ));
+            }
+        }
+        if let Some(request) = &self.pull_request {
+            fits("pull request's URL", &request.url, LONG)?;
+            fits(
+                "pull request's branch",
+                request.branch.as_deref().unwrap_or_default(),
+                SHORT,
+            )?;
+        }
+        fits("model", self.model.as_deref().unwrap_or_default(), SHORT)?;
+        // Numbers beyond what a table can hold are none.
+        self.confidence = self.confidence.filter(|c| c.is_finite());
+        self.confidence = self
+            .confidence
+            .map(|c| if c < 1e-6 { 0.0 } else { c.min(1.0) });
+        Ok(self)
+    }
+}
+
+/// How often one step may ask before it is said to go round in circles.
+const QUESTIONS: usize = 20;
+
 /// Records the answer of the present step's agent. To a terminal run it comes too late.
 ///
 /// # Errors
@@ -42,6 +92,13 @@ pub fn record(run: &mut Run, answer: AgentAnswer, now: Timestamp) -> Result<Outc
     }
     let approve = run.spec()?.requires_approval && !run.plan.is_final(run.head.current);
     run.step.model = answer.model.or(run.step.model.take());
+    if answer.decision.is_some() && run.step.decisions.len() >= QUESTIONS {
+        return Ok(Outcome::JobFailed {
+            kind: FailureKind::Agent,
+            error: format!("the agent asked more than {QUESTIONS} questions"),
+            detail: None,
+        });
+    }
     if let Some(question) = answer.decision {
         return Ok(ask(run, question, now));
     }

@@ -1,0 +1,112 @@
+//! `towpath doctor`: what does not fit, and what to do about it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use towpath_clock::Clock;
+use towpath_engine::JobId;
+use towpath_process::ProcessSubstrate;
+use towpath_runtime::Substrate;
+use towpath_shell::{App, Config, Finding, JobSeen};
+
+/// What `towpath doctor` takes.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Examine the local cloud that keeps its records in this directory, and is up. Otherwise the deployment that the
+    /// environment names: AWS credentials, RUNS_TABLE, EXECUTORS_TABLE, OUTPUTS_BUCKET and STATE_MACHINE_ARN.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Mend what is found.
+    #[arg(long)]
+    mend: bool,
+}
+
+/// The file in a data directory that tells how to reach the cloud that is up on it.
+pub(crate) const ENVIRONMENT: &str = "operator.json";
+
+/// What is amiss for a moment only is not: how long between two looks.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// Runs the command: exit code 0 if all is well (or was mended), 1 if not.
+pub async fn doctor(options: Options) -> ExitCode {
+    match run(&options).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("towpath: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<bool, String> {
+    let environment = match &options.data {
+        Some(dir) => kept(dir)?,
+        None => std::env::vars().collect(),
+    };
+    let told = |error: towpath_shell::Error| error.to_string();
+    let config = Config::from_lookup(|name| environment.get(name).cloned()).map_err(told)?;
+    let app = App::connect(&config, Clock::system(), None).map_err(told)?;
+    let jobs = environment.get("TOWPATH_JOBS").map(PathBuf::from);
+    let process = config.processes.map(|(jobs, program)| ProcessSubstrate::new(jobs, program));
+    let mut findings = app.examine(&seen(process.as_ref(), jobs.as_deref()).await).await.map_err(told)?;
+    if !findings.is_empty() {
+        tokio::time::sleep(SECOND_LOOK).await;
+        let again = app.examine(&seen(process.as_ref(), jobs.as_deref()).await).await.map_err(told)?;
+        findings.retain(|finding| again.contains(finding));
+    }
+    if findings.is_empty() {
+        eprintln!("All is well.");
+        return Ok(true);
+    }
+    let mut well = options.mend;
+    for finding in &findings {
+        well &= tell(&app, finding, options.mend).await;
+    }
+    if !options.mend {
+        eprintln!("\n--mend does it.");
+    }
+    Ok(well)
+}
+
+/// Tells a finding and mends it if asked. Says whether it is mended.
+async fn tell(app: &App, finding: &Finding, mend: bool) -> bool {
+    if !mend {
+        eprintln!("- {finding}");
+        return false;
+    }
+    match app.mend(finding).await {
+        Ok(()) => {
+            eprintln!("- {finding}: done");
+            true
+        }
+        Err(error) => {
+            eprintln!("- {finding}: failed, {error}");
+            false
+        }
+    }
+}
+
+/// The jobs of the process substrate, as they are now.
+pub async fn seen(process: Option<&ProcessSubstrate>, root: Option<&Path>) -> Vec<JobSeen> {
+    let (Some(process), Some(root)) = (process, root) else { return Vec::new() };
+    let names = fs::read_dir(root).into_iter().flatten().flatten();
+    let jobs = names.filter_map(|entry| entry.file_name().to_str()?.parse::<JobId>().ok());
+    let mut seen = Vec::new();
+    for job in jobs {
+        let live = matches!(process.status(&job).await, Ok(Some(snapshot)) if !snapshot.status.is_final());
+        seen.push(JobSeen { job, live });
+    }
+    seen
+}
+
+fn kept(dir: &Path) -> Result<BTreeMap<String, String>, String> {
+    let file = dir.join(ENVIRONMENT);
+    let text = fs::read_to_string(&file)
+        .map_err(|error| format!("{}: {error}; is `towpath dev --data {}` up?", file.display(), dir.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
+}
