@@ -5,6 +5,10 @@
 //! `tests/tests`, by topic.
 
 mod asking;
+mod judge;
+pub mod killed;
+pub mod steps_of_death;
+pub mod story;
 mod traces;
 mod waiting;
 pub mod watch;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use towpath::client::Client;
 use towpath::standing::{Plan, Standing};
+use towpath_aws::Deaths;
 use towpath_clock::Clock;
 use towpath_contracts::{PipelineView, RunView};
 use towpath_engine::{Block, Pipeline, RunId};
@@ -26,6 +27,8 @@ pub struct Worlds {
     program: PathBuf,
     data: Option<PathBuf>,
     environment: BTreeMap<String, String>,
+    clock: Option<Clock>,
+    deaths: Option<Deaths>,
 }
 
 impl Worlds {
@@ -35,6 +38,8 @@ impl Worlds {
             program: program.into(),
             data: None,
             environment: BTreeMap::new(),
+            clock: None,
+            deaths: None,
         }
     }
 
@@ -60,10 +65,29 @@ impl Worlds {
         self.with("TOWPATH_FAULTS", faults)
     }
 
+    /// Begins at the time that this clock shows.
+    #[must_use]
+    pub fn since(self, clock: Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self
+        }
+    }
+
+    /// Lets invocations die.
+    #[must_use]
+    pub fn mortal(self, deaths: Deaths) -> Self {
+        Self {
+            deaths: Some(deaths),
+            ..self
+        }
+    }
+
     /// Makes the world.
     pub async fn start(&self) -> World {
         // 2026-01-01T00:00:00Z
-        let clock = Clock::manual(1_767_225_600_000);
+        let new_year = || Clock::manual(1_767_225_600_000);
+        let clock = self.clock.clone().unwrap_or_else(new_year);
         // Functions that are processes of their own go by the system's clock.
         let port = watch::wanted().then(watch::free_port);
         let clock = port.map_or(clock, |_| Clock::system());
@@ -76,7 +100,8 @@ impl Worlds {
             lambda_url: port.map(|port| format!("http://127.0.0.1:{port}")),
             supervisor: self.program.clone(),
         };
-        let standing = Standing::start(plan).await.unwrap();
+        let standing = Standing::start_mortal(plan, self.deaths.clone()).await;
+        let standing = standing.unwrap();
         let client = Client::new(standing.cloud.url(), Some(standing.key.clone()));
         let watch = match (port, &standing.watch_file) {
             (Some(port), Some(file)) => Some(Watch::start(port, file).await),
