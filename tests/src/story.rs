@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use towpath_contracts::{RunView, StepView};
+use towpath_contracts::{OutputText, RunView, StepView};
 use towpath_engine::{ApprovalStatus, BlockStatus, FailureKind, Gate, RunId, Status, StepState};
 use towpath_shell::App;
 
@@ -189,15 +189,13 @@ impl Telling {
 async fn step_end(world: &World, run: &RunId, step: &StepView) -> StepEnd {
     let (caller, operator): (_, &App) = (&world.standing.caller, &world.standing.operator);
     let output = match &step.output {
-        Some(_) => Some(
-            operator
-                .output(caller, run, step.index, None)
-                .await
-                .unwrap()
-                .text,
-        ),
+        Some(_) => operator.output(caller, run, step.index, None).await.ok(),
         None => None,
     };
+    let output = output.map(|output| match output {
+        OutputText::Here { text } => text,
+        OutputText::Elsewhere { sha256, .. } => sha256,
+    });
     StepEnd {
         kind: step.agent_kind.to_string(),
         state: step.state,

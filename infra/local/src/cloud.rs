@@ -291,6 +291,11 @@ impl Cloud {
         self.iam.used()
     }
 
+    /// What was refused so far, in AWS's words, because no statement allows it.
+    pub fn refused(&self) -> Vec<String> {
+        self.iam.refused()
+    }
+
     /// Every statement of the template's policies.
     pub fn statements(&self) -> Vec<StatementInfo> {
         self.iam.statements()

@@ -79,6 +79,14 @@ async fn run(options: Options) -> Result<(), String> {
             file.display()
         );
     }
+    if let (Some(file), Some(lambda)) = (&standing.watch_file, &options.lambda) {
+        let port = lambda.rsplit(':').next().unwrap_or_default();
+        eprintln!("Its functions are called at {lambda}; run them there with");
+        eprintln!(
+            "\n    cargo lambda watch --concurrency 4 --invoke-port {port} --env-file {}\n",
+            file.display()
+        );
+    }
     match &data {
         Some(dir) => {
             let file = dir.join("key");

@@ -7,7 +7,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use towpath_auth::Key;
 use towpath_contracts::Code;
-use towpath_shell::{App, Caller, Error};
+use towpath_shell::{App, Caller};
 use towpath_store::Scope;
 
 use crate::problem::No;
@@ -53,11 +53,7 @@ impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
         let token = header.strip_prefix("Bearer ").ok_or_else(no_key)?;
         let unknown = || No::new(Code::Unauthorized, "this API key is not known");
         let key = Key::parse(token.trim()).map_err(|_| unknown())?;
-        let found = app
-            .store
-            .api_key(&key.hash())
-            .await
-            .map_err(|error| No(Error::from(error).into()))?;
+        let found = app.api_key(&key).await.map_err(|error| No(error.into()))?;
         let found = found.ok_or_else(unknown)?;
         let needed = scope(SCOPE);
         if found.scope < needed {

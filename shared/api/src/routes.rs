@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use towpath_contracts::{
@@ -20,7 +20,7 @@ use towpath_store::{Error as StoreError, Kind, Scope, StoredPipeline};
 use crate::access::{ADMIN, DECIDE, Holder, READ, START};
 use crate::body::{Body, fits, id, idempotency, parse};
 use crate::parts::{Path, Query};
-use crate::problem::No;
+use crate::problem::{No, no_such_method};
 
 type Shared = State<Arc<App>>;
 type Answer<T> = Result<Json<T>, No>;
@@ -37,6 +37,12 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/runs/{run}/stop", post(stop))
         .route("/runs/{run}/retry", post(retry))
         .route("/runs/{run}/restart", post(restart))
+        // What is posted to these reaches the function that takes answers; anything else asked of them comes here.
+        .route("/runs/{run}/decisions/{decision}", any(no_such_method))
+        .route(
+            "/runs/{run}/approvals/{approval}/{verb}",
+            any(no_such_method),
+        )
 }
 
 #[derive(Deserialize)]

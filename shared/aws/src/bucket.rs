@@ -199,6 +199,7 @@ impl Put {
 pub(crate) struct Signer {
     pub(crate) credentials: Credentials,
     pub(crate) region: String,
+    pub(crate) service: &'static str,
 }
 
 impl fmt::Debug for Signer {
@@ -227,7 +228,7 @@ impl Signer {
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
-            .name("s3")
+            .name(self.service)
             .time(now)
             .settings(settings)
             .build()?
@@ -277,9 +278,9 @@ impl Intercept for Signer {
     }
 }
 
-/// S3 said no.
+/// The service said no.
 #[derive(Debug)]
-pub struct Refused(ErrorMetadata);
+pub struct Refused(pub(crate) ErrorMetadata);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -318,7 +319,7 @@ fn answered(response: &HttpResponse) -> Result<(), OrchestratorError<Refused>> {
     Err(OrchestratorError::operation(Refused(meta)))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -331,6 +332,7 @@ mod tests {
     fn a_url_is_signed_as_aws_documents_it() {
         let setup = Setup {
             signer: Signer {
+                service: "s3",
                 credentials: Credentials::new(
                     "AKIAIOSFODNN7EXAMPLE",
                     "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",

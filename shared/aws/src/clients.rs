@@ -17,6 +17,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use crate::bucket::{Bucket, Setup, Signer};
 use crate::faults::{Injected, Layer, Mortal};
 use crate::meter::Meter;
+use crate::secrets::Secrets;
 use crate::settings::{Error, Settings};
 
 /// How long a call may take until it is connected.
@@ -41,6 +42,8 @@ pub struct Clients {
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Step Functions.
     pub sfn: aws_sdk_sfn::Client,
+    /// Secrets Manager.
+    pub secrets: Secrets,
     /// What buckets are made with.
     s3: Setup,
     /// What the DynamoDB client has used.
@@ -137,6 +140,7 @@ impl Clients {
         .build();
         let s3 = Setup {
             signer: Signer {
+                service: "s3",
                 credentials: credentials(settings),
                 region: settings.region.clone(),
             },
@@ -153,6 +157,7 @@ impl Clients {
             partition: shared.partition,
         };
         Ok(Self {
+            secrets: Secrets::new(settings.endpoint_secrets.as_deref(), &s3),
             s3,
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             sfn: aws_sdk_sfn::Client::from_conf(sfn),

@@ -78,6 +78,8 @@ pub struct Settings {
     pub endpoint_sfn: Option<String>,
     /// Where S3 is, if not at AWS.
     pub endpoint_s3: Option<String>,
+    /// Where Secrets Manager is, if not at AWS.
+    pub endpoint_secrets: Option<String>,
     /// Who calls.
     pub credentials: Credentials,
     /// The function that calls, as it is named in the `User-Agent` of its requests, which audit trails show.
@@ -92,7 +94,7 @@ pub struct Settings {
 
 impl Settings {
     /// Reads the settings by the names that AWS's own tools use: `AWS_REGION`, `AWS_ENDPOINT_URL_DYNAMODB`,
-    /// `AWS_ENDPOINT_URL_SFN`, `AWS_ENDPOINT_URL_S3` (for each, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
+    /// `AWS_ENDPOINT_URL_SFN`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` (for each, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
     /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_LAMBDA_FUNCTION_NAME`; and `TOWPATH_FAULTS`, see
     /// [`Faults::parse`]. An empty variable counts as not set.
     ///
@@ -112,6 +114,7 @@ impl Settings {
             endpoint_dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB")?,
             endpoint_sfn: endpoint("AWS_ENDPOINT_URL_SFN")?,
             endpoint_s3: endpoint("AWS_ENDPOINT_URL_S3")?,
+            endpoint_secrets: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
             credentials: Credentials {
                 access_key_id: need("AWS_ACCESS_KEY_ID")?,
                 secret_access_key: Secret(need("AWS_SECRET_ACCESS_KEY")?),

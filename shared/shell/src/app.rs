@@ -12,6 +12,7 @@ use towpath_runtime::{Substrate, Substrates};
 use towpath_store::{Store, index};
 
 use crate::Error;
+use crate::first_key::FirstKey;
 
 /// Clients and settings, made once per function.
 #[derive(Clone)]
@@ -26,6 +27,7 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) entries_limit: u32,
     pub(crate) fold: Duration,
+    pub(crate) first_key: Option<FirstKey>,
 }
 
 /// What a function reads from its environment.
@@ -45,6 +47,8 @@ pub struct Config {
     pub entries_limit: u32,
     /// How long one invocation goes on to the next action: `TOWPATH_FOLD_SECONDS`, 20 when not set.
     pub fold: Duration,
+    /// The ARN of the secret that holds the first API key: `FIRST_KEY_SECRET_ARN`. Only a function that admits it has it.
+    pub first_key: Option<String>,
     /// Where the jobs of the process substrate are kept, `TOWPATH_JOBS`, and the program that supervises them,
     /// `TOWPATH_SUPERVISOR`. Both are set by the local cloud; elsewhere there is no such substrate.
     pub processes: Option<(PathBuf, PathBuf)>,
@@ -84,6 +88,7 @@ impl Config {
             machine: need("STATE_MACHINE_ARN")?,
             entries_limit: number("TOWPATH_ENTRIES_LIMIT", ENTRIES_LIMIT)?,
             fold: Duration::from_secs(number("TOWPATH_FOLD_SECONDS", 20)?.into()),
+            first_key: lookup("FIRST_KEY_SECRET_ARN"),
             processes: lookup("TOWPATH_JOBS")
                 .map(PathBuf::from)
                 .zip(lookup("TOWPATH_SUPERVISOR").map(PathBuf::from)),
@@ -135,6 +140,10 @@ impl App {
             clock,
             entries_limit: config.entries_limit,
             fold: config.fold,
+            first_key: config
+                .first_key
+                .clone()
+                .map(|arn| FirstKey::new(clients.secrets, arn)),
         })
     }
 

@@ -13,6 +13,7 @@ mod doctor;
 mod drive;
 mod error;
 mod event;
+mod first_key;
 mod fold;
 mod human;
 mod intake;

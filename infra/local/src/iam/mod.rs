@@ -76,6 +76,8 @@ pub(crate) struct Iam {
 #[derive(Default)]
 struct Changes {
     used: BTreeSet<StatementUse>,
+    /// What was refused, in AWS's words.
+    denied: BTreeSet<String>,
     /// What a test took away: a statement, or one action of it.
     removed: BTreeSet<(String, usize, Option<String>)>,
 }
@@ -137,7 +139,9 @@ impl Iam {
                 "because no identity-based policy allows the {} action",
                 access.action
             );
-            return Err(self.denied(identity, access, &why));
+            let denied = self.denied(identity, access, &why);
+            changes.denied.insert(denied.clone());
+            return Err(denied);
         };
         let identity = identity.to_owned();
         let (action, resource) = (access.action.clone(), access.resource.clone());
@@ -166,6 +170,12 @@ impl Iam {
     pub(crate) fn used(&self) -> Vec<StatementUse> {
         let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.used.iter().cloned().collect()
+    }
+
+    /// What was refused so far, in AWS's words, because no statement allows it.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.denied.iter().cloned().collect()
     }
 
     /// Every statement there is.

@@ -1,0 +1,304 @@
+//! Least privilege: everything the functions do, they may, and what they may, they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::Method;
+use serde_json::json;
+use towpath::client::Client;
+use towpath_engine::Status;
+use towpath_local::StatementInfo;
+use towpath_tests::story::Story;
+use towpath_tests::{World, Worlds};
+
+mod stories;
+
+/// What a deployment does: one of the stories, or one of the things below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Deed {
+    /// A story of [`stories::ALL`].
+    Story(usize),
+    /// Reads everything there is to read.
+    Reads,
+    /// Gets in with the key the deployment has made.
+    FirstKey,
+    /// An output that no row holds, made by a job and by a human.
+    LargeOutputs,
+    /// A driver dies, and the run gets its next; too many die, and the run is failed while its job works.
+    Deaths,
+    /// What should have been done at once was not, and the nets catch it: deliveries, drivers, a human who comes first.
+    Nets,
+}
+
+fn deeds() -> Vec<Deed> {
+    let others = [
+        Deed::Reads,
+        Deed::FirstKey,
+        Deed::LargeOutputs,
+        Deed::Deaths,
+        Deed::Nets,
+    ];
+    (0..stories::ALL.len())
+        .map(Deed::Story)
+        .chain(others)
+        .collect()
+}
+
+const LARGE: &str = "
+id: large
+steps:
+  - agentKind: writer
+    requiresApproval: true
+    runtime: { kind: process, command: [sh, -c, 'seq 1 100000 > $TOWPATH_OUTPUT'] }
+  - { agentKind: printer, runtime: { kind: simulated, output: Printed. } }
+";
+
+const LONG: &str = "
+id: long
+steps:
+  - { agentKind: coder, runtime: { kind: process, command: [sleep, '1000'] } }
+";
+
+impl Deed {
+    fn worlds(self) -> Worlds {
+        let worlds = Worlds::new(env!("CARGO_BIN_EXE_towpath-under-test"));
+        match self {
+            Deed::Story(index) => stories::ALL[index].world(worlds),
+            _ => worlds,
+        }
+    }
+
+    async fn perform(self, world: &World) {
+        match self {
+            Deed::Story(index) => {
+                let (story, dir): (&Story, _) = (stories::ALL[index], tempfile::tempdir().unwrap());
+                let mut telling = story.prepare(world, dir.path()).await;
+                story.tell(world, &mut telling).await;
+            }
+            Deed::Reads => {
+                let run = world
+                    .run("{ id: read, steps: [{ agentKind: a, runtime: { kind: simulated } }] }")
+                    .await;
+                world.end(&run).await;
+                for path in [
+                    "/runs",
+                    "/blocks",
+                    "/pipelines",
+                    "/blocks/read",
+                    "/pipelines/read",
+                ] {
+                    world.ask(Method::GET, path, &json!(null)).await.done();
+                }
+                world.output(&run, 0).await;
+            }
+            Deed::FirstKey => {
+                let secret = world.standing.cloud.secret("FirstKey").unwrap();
+                let key = towpath_auth::Key::parse(&format!("twk_{secret}")).unwrap();
+                let client = Client::new(world.standing.cloud.url(), Some(key));
+                for _ in 0..2 {
+                    let runs: serde_json::Value = client.get("/runs").await.unwrap();
+                    assert_eq!(
+                        runs["items"],
+                        json!([]),
+                        "the first key's workspace is its own"
+                    );
+                }
+            }
+            Deed::LargeOutputs => {
+                let run = world.run(LARGE).await;
+                let subject = world.asked(&run).await;
+                let view = world.view(&run).await;
+                let href = &view.steps[0].output.as_ref().unwrap().href;
+                assert!(
+                    world
+                        .client
+                        .output(href)
+                        .await
+                        .unwrap()
+                        .ends_with("100000\n")
+                );
+                let proposal = json!({ "proposal": "x".repeat(300 * 1024) });
+                world.say(&run, &subject, "approve", &proposal).await.done();
+                assert_eq!(world.end(&run).await.summary.status, Status::Done);
+            }
+            Deed::Deaths => {
+                let run = world.run(LONG).await;
+                for generation in 1..=3 {
+                    let seen = |view: &towpath_contracts::RunView| {
+                        view.summary
+                            .waits_for
+                            .as_ref()
+                            .is_some_and(|waits| waits.reason == "job")
+                    };
+                    world.until(&run, seen).await;
+                    world.abort(&run, generation).await;
+                    if generation < 3 {
+                        let next = format!("{run}-{}", generation + 1);
+                        let started = async || {
+                            world
+                                .executions()
+                                .await
+                                .iter()
+                                .any(|(name, _)| *name == next)
+                        };
+                        world.when(Duration::from_secs(1), started).await;
+                    }
+                }
+                assert_eq!(world.end(&run).await.summary.status, Status::Failed);
+            }
+            Deed::Nets => nets(world).await,
+        }
+    }
+}
+
+/// Takes a named statement away for good.
+fn without(world: &World, policy: &str, sid: &str) {
+    let statements = world.standing.cloud.statements();
+    let named = |statement: &&StatementInfo| {
+        statement.policy == policy && statement.sid.as_deref() == Some(sid)
+    };
+    let index = statements.iter().find(named).unwrap().index;
+    world.standing.cloud.remove_statement(policy, index, None);
+}
+
+/// Waits until an identity was allowed an action.
+async fn allowed(world: &World, identity: &str, action: &str) {
+    let used = async || {
+        let used = world.standing.cloud.statements_used();
+        used.iter()
+            .any(|used| used.identity == identity && used.action == action)
+    };
+    world.when(Duration::from_secs(10), used).await;
+}
+
+async fn nets(world: &World) {
+    // Nobody starts the next driver of a run that asks a human; the answer does.
+    let asks = world.run(&LARGE.replace("id: large", "id: asks")).await;
+    let subject = world.asked(&asks).await;
+    without(world, "SettleFunction", "Drive");
+    world.abort(&asks, 1).await;
+    let handed = async || {
+        world
+            .standing
+            .operator
+            .store
+            .wait(&asks)
+            .await
+            .unwrap()
+            .unwrap()
+            .drive
+    };
+    world.when(Duration::from_millis(1), handed).await;
+    world.approve(&asks, &subject).await;
+    world.end(&asks).await;
+    // Nobody hears of dead drivers; the tick finds their runs, and gives up after three.
+    let long = world.run(LONG).await;
+    without(world, "SettleFunction", "Runs");
+    for generation in 1..=3 {
+        let driven = async || {
+            let parked = world
+                .view(&long)
+                .await
+                .summary
+                .waits_for
+                .is_some_and(|waits| waits.reason == "job");
+            parked
+                && world
+                    .executions()
+                    .await
+                    .contains(&(format!("{long}-{generation}"), "RUNNING".to_owned()))
+        };
+        world.when(Duration::from_secs(10), driven).await;
+        world.abort(&long, generation).await;
+    }
+    world.end(&long).await;
+    // Nobody can wake a driver but the tick.
+    let short = world
+        .run(&LONG.replace("id: long", "id: short").replace("1000", "1"))
+        .await;
+    let view = world.view(&short).await;
+    assert!(!view.summary.status.is_terminal());
+    without(world, "RunActionsPolicy", "Wake");
+    allowed(world, "TickFunction", "states:SendTaskSuccess").await;
+}
+
+/// Whether a statement is about what only the cloud does: delivering logs and traces.
+fn cloud_only(statement: &StatementInfo) -> bool {
+    let only = |action: &String| action.starts_with("logs:") || action.starts_with("xray:");
+    statement.actions.iter().all(only)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_permission_is_needed_and_no_other_is() {
+    // Which deed is the first to need a statement, and what each statement is needed for in all.
+    let mut first: BTreeMap<(String, usize), Deed> = BTreeMap::new();
+    let mut used: BTreeMap<(String, usize), BTreeSet<String>> = BTreeMap::new();
+    let mut statements = Vec::new();
+    for deed in deeds() {
+        let world = deed.worlds().start().await;
+        deed.perform(&world).await;
+        // Where a net has to catch something, something was taken away first.
+        if deed != Deed::Nets {
+            assert_eq!(
+                world.standing.cloud.refused(),
+                Vec::<String>::new(),
+                "{deed:?}"
+            );
+        }
+        for statement in world.standing.cloud.statements_used() {
+            let of = (statement.policy, statement.index);
+            first.entry(of.clone()).or_insert(deed);
+            used.entry(of).or_default().insert(statement.action);
+        }
+        statements = world.standing.cloud.statements();
+        world.standing.stop().await;
+    }
+    statements.retain(|statement| statement.allows && !cloud_only(statement));
+    let mut unneeded = Vec::new();
+    for statement in &statements {
+        let used = used
+            .remove(&(statement.policy.clone(), statement.index))
+            .unwrap_or_default();
+        let unused = statement
+            .actions
+            .iter()
+            .filter(|action| !used.contains(*action));
+        unneeded.extend(
+            unused.map(|action| format!("{} {:?}: {action}", statement.policy, statement.sid)),
+        );
+    }
+    assert!(unneeded.is_empty(), "nothing needs these: {unneeded:#?}");
+    println!(
+        "{} statements, each of whose actions something needs",
+        statements.len()
+    );
+
+    for statement in &statements {
+        let deed = first[&(statement.policy.clone(), statement.index)];
+        let world = deed.worlds().start().await;
+        assert!(
+            world
+                .standing
+                .cloud
+                .remove_statement(&statement.policy, statement.index, None)
+        );
+        let missed = || {
+            let refused = world.standing.cloud.refused();
+            let of = |text: &String| {
+                statement.policy == "RunActionsPolicy" || text.contains(&statement.policy)
+            };
+            let what = |text: &String| statement.actions.iter().any(|action| text.contains(action));
+            refused.iter().any(|text| of(text) && what(text))
+        };
+        tokio::select! {
+            // What is refused may well break the deed.
+            _ = AssertUnwindSafe(deed.perform(&world)).catch_unwind() => {
+                assert!(missed(), "{deed:?} does not miss {statement:?}");
+            }
+            () = world.when(Duration::ZERO, async || missed()) => {}
+        }
+        world.standing.stop().await;
+    }
+}
