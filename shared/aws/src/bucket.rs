@@ -375,6 +375,7 @@ mod tests {
     #[test]
     fn credentials_do_not_print() {
         let signer = Signer {
+            service: "s3",
             credentials: Credentials::new("AKIA", "hush", None, None, "test"),
             region: "eu-central-1".to_owned(),
         };
