@@ -6,6 +6,7 @@
 //! - [`Pipeline`] and [`Plan`]: what a run does.
 //! - [`Head`] and [`Step`]: where it stands.
 //! - [`Wait`]: what it waits for, and who may end that.
+//! - [`races`]: what can happen to a run at the same time, and what holds it.
 //! - The transitions, each on a [`Run`]: [`advance`], [`record`], [`poll_job`], [`poll_gate`], [`answer`], [`fail`],
 //!   [`stop`], [`start`], [`retry`], [`restart`], [`driver_died`].
 
@@ -13,6 +14,7 @@ mod block;
 mod ids;
 mod outcome;
 mod pipeline;
+pub mod races;
 mod run;
 mod step;
 mod time;

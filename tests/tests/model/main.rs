@@ -9,6 +9,7 @@
 //! all, and time is not measured: what may be due may be seen to at any moment. Gates and evictions are left out; they
 //! take the same paths.
 
+mod driver;
 mod explore;
 mod fences;
 mod model;
@@ -123,6 +124,23 @@ fn the_mailbox_alone_would_do_against_lost_updates() {
         ..model(PLAIN, any(2))
     };
     holds("without rev", &model);
+}
+
+/// With neither, whoever comes last is right, and what is over is not.
+#[test]
+fn with_neither_of_them_a_run_that_is_over_changes() {
+    let faults = Faults {
+        any: 1,
+        stop: 1,
+        ..NONE
+    };
+    let model = Model {
+        rev_unchecked: true,
+        without: Some(Fence::Seq),
+        ..model(PLAIN, faults)
+    };
+    let found = model.explore().expect_err("it holds without both");
+    assert_eq!(found.violation, Violation::TerminalRunChanged);
 }
 
 /// Without the fence the violation is found; with it, by the very same faults, none is.

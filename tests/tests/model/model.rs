@@ -1,9 +1,9 @@
 //! The model: what surrounds the programs. The tables with their conditions, the machine, the runtime of jobs.
 
-use towpath_engine::{Next, Run, Wait};
+use towpath_engine::{Changes, Fence as Entry, Next, Reason, Run, Say, Timestamp, Wait};
 
 use crate::fences::{Fence, Violation};
-use crate::records::{Records, RunRef, WaitRef, fresh_run, job_in, reason, token};
+use crate::records::{NOW, Records, RunRef, WaitRef, fresh_run, job_in, reason, slot, token};
 use crate::state::{
     Execution, Faults, GENERATIONS, Held, Job, Op, Program, State, Then, Who, fingerprint,
 };
@@ -49,7 +49,7 @@ impl Model {
         let run = self
             .records
             .name_run(fresh_run(self.approval, self.second_job));
-        let wait = self.name(Wait::fresh(crate::records::NOW));
+        let wait = self.name(Wait::fresh(NOW));
         let held = Held { rev: 0, run, wait };
         State {
             rev: 0,
@@ -173,7 +173,7 @@ impl Model {
             return Ok(Written::Conflict);
         }
         let answers = after.changes.audit.as_ref();
-        let answers = answers.is_some_and(|audit| audit.action != towpath_engine::Say::Stop);
+        let answers = answers.is_some_and(|audit| audit.action != Say::Stop);
         if answers && state.answered {
             return Ok(Written::Conflict);
         }
@@ -194,7 +194,7 @@ impl Model {
                 return Err(Violation::TwoResults);
             }
         }
-        if next.answered && matches!(reason(&after), Some(towpath_engine::Reason::Human { .. })) {
+        if next.answered && matches!(reason(&after), Some(Reason::Human { .. })) {
             return Err(Violation::AnswerLost);
         }
         let driver = next.executions[before.head.generation as usize - 1];
@@ -210,7 +210,7 @@ impl Model {
         }
         if !self.lacks(Fence::ReapRow) {
             for job in &after.changes.reap {
-                next.reap[crate::records::slot(job)] = true;
+                next.reap[slot(job)] = true;
             }
         }
         *state = next;
@@ -219,7 +219,7 @@ impl Model {
 
     /// The run of a commit as it is once its changes are made.
     pub(crate) fn committed(&self, run: &Run) -> RunRef {
-        let changes = towpath_engine::Changes::default();
+        let changes = Changes::default();
         self.records.name_run(Run {
             changes,
             ..run.clone()
@@ -249,10 +249,10 @@ impl Model {
                 state.executions[index] = Execution::Succeeded;
             }
             Next::Advance | Next::PollJob | Next::PollGate => {
-                let entered = towpath_engine::Timestamp(entry.entered.0 + 1);
+                let entered = Timestamp(entry.entered.0 + 1);
                 self.invoke(
                     state,
-                    towpath_engine::Fence {
+                    Entry {
                         entered,
                         retry: 0,
                         ..entry
@@ -264,7 +264,7 @@ impl Model {
     }
 
     /// The machine comes to an entry of a state, and invokes its function.
-    pub(crate) fn invoke(&self, state: &mut State, entry: towpath_engine::Fence) {
+    pub(crate) fn invoke(&self, state: &mut State, entry: Entry) {
         state.executions[entry.generation as usize - 1] = Execution::Waits(entry);
         self.begin(state, Who::Driver(entry), Op::Load);
     }
@@ -272,9 +272,9 @@ impl Model {
     /// Starts the execution of a generation, unless it was started before.
     pub(crate) fn start_execution(&self, state: &mut State, generation: u32) {
         if state.executions[generation as usize - 1] == Execution::Never {
-            let first = towpath_engine::Fence {
+            let first = Entry {
                 generation,
-                entered: towpath_engine::Timestamp(1),
+                entered: Timestamp(1),
                 retry: 0,
             };
             self.invoke(state, first);
@@ -284,7 +284,7 @@ impl Model {
     /// Starts the job that a run has, unless it was started or stopped before.
     pub(crate) fn start_job(&self, state: &mut State, run: &Run) {
         if let Some(job) = run.step.live_job() {
-            let job = &mut state.jobs[crate::records::slot(job)];
+            let job = &mut state.jobs[slot(job)];
             if *job == Job::Never {
                 *job = Job::Running;
             }
@@ -339,8 +339,7 @@ impl Model {
                 .as_ref()
                 .is_some_and(|token| waiting == [token.clone()]);
             let says_so = reason(&run).as_ref() == Some(&wait.reason) && wait.wake.is_none();
-            let at_work =
-                live_job.is_none_or(|job| state.jobs[crate::records::slot(job)] == Job::Running);
+            let at_work = live_job.is_none_or(|job| state.jobs[slot(job)] == Job::Running);
             reachable && says_so && at_work && wait.due.is_some()
         };
         if well { Ok(()) } else { Err(stuck) }

@@ -3,21 +3,21 @@
 use std::rc::Rc;
 
 use towpath_engine::{
-    Activity, Next, Outcome, Reply, Run, Stale, Status, Wait, advance, answer, driver_died,
-    fail_outcome, hand_over, poll_job, record, stop,
+    Activity, JobAnswer, Next, Reason, Refused, Reply, Run, Wait, answer, driver_died, poll_job,
+    stop,
 };
 use towpath_runtime::{Answer, JobSnapshot, JobStatus, error_class, job_answer};
 
 use crate::fences::{Fence, Violation};
 use crate::model::{Model, Written};
-use crate::records::{NOW, reason, slot};
+use crate::records::{NOW, RunRef, WaitRef, reason, slot, token};
 use crate::state::{Execution, Held, Job, Op, Program, State, Then, Who};
 
 /// The next step of the program, if it has one.
-type Goes = Option<Op>;
+pub(crate) type Goes = Option<Op>;
 
 /// A step that met records which contradict each other.
-fn broken<E>(_: E) -> Violation {
+pub(crate) fn broken<E>(_: E) -> Violation {
     Violation::BrokenRecord
 }
 
@@ -98,7 +98,7 @@ impl Model {
             }
             Op::Release(next) => {
                 if let Who::Driver(entry) = program.who {
-                    self.send(state, &crate::records::token(entry), next)?;
+                    self.send(state, &token(entry), next)?;
                 }
                 Ok(None)
             }
@@ -160,7 +160,7 @@ impl Model {
             }
             Op::SendFirst { run, wait } => {
                 if let Who::Driver(entry) = program.who {
-                    self.send(state, &crate::records::token(entry), Next::Succeed)?;
+                    self.send(state, &token(entry), Next::Succeed)?;
                 }
                 let (wait, then) = (Some(wait), Then::End);
                 Ok(Some(Op::Commit { run, wait, then }))
@@ -233,145 +233,6 @@ impl Model {
         }
     }
 
-    /// Sees whether an invocation still has anything to say.
-    fn enter(&self, entry: towpath_engine::Fence, held: Held) -> Result<Goes, Violation> {
-        let (run, wait) = (self.records.run(held.run), self.records.wait(held.wait));
-        let newer = wait.fence.is_some_and(|held| held > entry) && !self.lacks(Fence::OlderEntry);
-        let ours = run.head.generation == entry.generation;
-        if ours && newer {
-            return Ok(None);
-        }
-        if (!ours && !self.lacks(Fence::Generation)) || run.head.status.is_terminal() {
-            return Ok(Some(Op::Release(Next::Succeed)));
-        }
-        if wait.entries >= self.entries_limit && wait.fence != Some(entry) {
-            let mut after = (*run).clone();
-            hand_over(&mut after);
-            let mut wait = wait.without_driver().hand_over(after.head.generation, NOW);
-            wait.drive &= !self.lacks(Fence::DriveInCommit);
-            let then = Then::DeliverAndRelease(Next::Handover);
-            let (run, wait) = (self.records.name_run(after), Some(self.name(wait)));
-            return Ok(Some(Op::Commit { run, wait, then }));
-        }
-        self.turn(entry, held)
-    }
-
-    /// One action.
-    fn turn(&self, entry: towpath_engine::Fence, held: Held) -> Result<Goes, Violation> {
-        let mut run = (*self.records.run(held.run)).clone();
-        let outcome = match (run.head.status, &run.step.activity) {
-            (Status::Done | Status::Failed, _) => return Ok(Some(Op::Release(Next::Succeed))),
-            (Status::Blocked | Status::Paused, _) => return self.park(entry, held),
-            (Status::Running, Activity::Job(_)) => return Ok(Some(Op::Status)),
-            (Status::Running, Activity::Inline) => {
-                record(&mut run, towpath_engine::AgentAnswer::default(), NOW).map_err(broken)?
-            }
-            (Status::Running, _) => advance(&mut run, NOW).map_err(broken)?,
-        };
-        self.acted(entry, held, run, outcome)
-    }
-
-    /// What came of an action, and if it ended the step, the beginning of the next.
-    fn acted(
-        &self,
-        entry: towpath_engine::Fence,
-        held: Held,
-        mut run: Run,
-        outcome: Outcome,
-    ) -> Result<Goes, Violation> {
-        fail_outcome(&mut run, outcome, NOW);
-        if run.head.status == Status::Running && run.step.activity == Activity::Pending {
-            advance(&mut run, NOW).map_err(broken)?;
-        }
-        self.fold(entry, held, run)
-    }
-
-    /// Commits what an action made of the run.
-    fn fold(&self, entry: towpath_engine::Fence, held: Held, run: Run) -> Result<Goes, Violation> {
-        let before = self.records.run(held.run);
-        let wait = self.records.wait(held.wait);
-        if run == *before {
-            return self.park(entry, held);
-        }
-        let live = run.step.live_job().cloned();
-        let dispatched = live.is_some() && live.as_ref() != before.step.live_job();
-        let (reason, over) = (reason(&run), run.head.status.is_terminal());
-        let run = self.records.name_run(run);
-        if over {
-            let wait = self.name(wait.without_driver().over(NOW));
-            if self.lacks(Fence::CommitFirst) {
-                return Ok(Some(Op::SendFirst { run, wait }));
-            }
-            let (wait, then) = (Some(wait), Then::Release(Next::Succeed));
-            return Ok(Some(Op::Commit { run, wait, then }));
-        }
-        let Some(reason) = reason else {
-            let wait = (!self.lacks(Fence::SeqOfProgress)).then(|| self.name(wait.driven_on()));
-            let then = Then::Turn;
-            return Ok(Some(Op::Commit { run, wait, then }));
-        };
-        if dispatched && self.lacks(Fence::TokenFirst) {
-            let (wait, then) = (None, Then::Start);
-            return Ok(Some(Op::Commit { run, wait, then }));
-        }
-        match self.begins(&wait, entry, reason) {
-            Ok(wait) => {
-                let wait = self.name(wait);
-                if dispatched && self.lacks(Fence::IntentFirst) {
-                    return Ok(Some(Op::StartFirst { run, wait }));
-                }
-                let then = if dispatched { Then::Start } else { Then::End };
-                let wait = Some(wait);
-                Ok(Some(Op::Commit { run, wait, then }))
-            }
-            Err(Stale::Superseded) => Ok(None),
-            Err(Stale::OtherGeneration) => Ok(Some(Op::Release(Next::Succeed))),
-        }
-    }
-
-    /// Begins the wait that the run is in, unless this entry has done so already.
-    fn park(&self, entry: towpath_engine::Fence, held: Held) -> Result<Goes, Violation> {
-        let (run, wait) = (self.records.run(held.run), self.records.wait(held.wait));
-        let Some(reason) = reason(&run) else {
-            return self.turn(entry, held);
-        };
-        let stored = wait.token == Some(crate::records::token(entry));
-        if stored && wait.reason == reason && wait.wake.is_none() {
-            return Ok(None);
-        }
-        match self.begins(&wait, entry, reason) {
-            Ok(wait) => {
-                let (wait, then) = (self.name(wait), Then::End);
-                Ok(Some(Op::Put { wait, then }))
-            }
-            Err(Stale::Superseded) => Ok(None),
-            Err(Stale::OtherGeneration) => Ok(Some(Op::Release(Next::Succeed))),
-        }
-    }
-
-    /// The engine's own rule, or what becomes of it with one of its fences removed.
-    fn begins(
-        &self,
-        wait: &Wait,
-        entry: towpath_engine::Fence,
-        reason: towpath_engine::Reason,
-    ) -> Result<Wait, Stale> {
-        let begin =
-            |wait: &Wait| wait.begin(entry, &crate::records::token(entry), reason.clone(), NOW);
-        match begin(wait) {
-            Err(Stale::Superseded) if self.lacks(Fence::OlderEntry) => begin(&Wait {
-                fence: None,
-                ..wait.clone()
-            }),
-            Err(Stale::OtherGeneration) if self.lacks(Fence::Generation) => begin(&Wait {
-                generation: entry.generation,
-                fence: None,
-                ..wait.clone()
-            }),
-            other => other,
-        }
-    }
-
     /// What the runtime says of the job of the run that the program holds.
     fn status(&self, state: &State, program: &mut Program) -> Result<Goes, Violation> {
         let held = program.held;
@@ -392,7 +253,7 @@ impl Model {
             },
         };
         let said = job_answer(snapshot);
-        let ended = said != towpath_engine::JobAnswer::Running;
+        let ended = said != JobAnswer::Running;
         match program.who {
             Who::Driver(entry) => {
                 let outcome = poll_job(&mut run, said, NOW).map_err(broken)?;
@@ -437,7 +298,7 @@ impl Model {
 
     /// Whether a look mends what should have been right without it: it wakes a driver that waits for something else
     /// than its run does.
-    fn is_net(&self, program: &Program, wait: crate::records::WaitRef) -> bool {
+    fn is_net(&self, program: &Program, wait: WaitRef) -> bool {
         let wait = self.records.wait(wait);
         let looks = matches!(program.who, Who::Look(_) | Who::Tick);
         looks && matches!(wait.wake, Some(Next::Advance | Next::Succeed))
@@ -453,7 +314,7 @@ impl Model {
         let approve = Reply::Approve { proposal: None };
         match answer(&mut run, "apr-0-1", &approve, "somebody", NOW) {
             Ok(_) => Ok(Some(self.commit_and_wake(program.held, run, Next::Advance))),
-            Err(towpath_engine::Refused::Illegal(_)) => Err(Violation::BrokenRecord),
+            Err(Refused::Illegal(_)) => Err(Violation::BrokenRecord),
             // They are told that nobody asks.
             Err(_) => Ok(None),
         }
@@ -481,8 +342,8 @@ impl Model {
     fn has_committed(
         &self,
         program: &mut Program,
-        run: crate::records::RunRef,
-        wait: Option<crate::records::WaitRef>,
+        run: RunRef,
+        wait: Option<WaitRef>,
         then: Then,
         short: bool,
     ) -> Result<Goes, Violation> {
@@ -562,7 +423,7 @@ impl Model {
         then: Then,
     ) -> Result<Goes, Violation> {
         let wait = self.records.wait(program.held.wait);
-        let nobody = gone || again || wait.reason == towpath_engine::Reason::Nothing;
+        let nobody = gone || again || wait.reason == Reason::Nothing;
         if nobody && (wait.wake.is_some() || wait.drive) {
             return Ok(Some(Op::Delivered(then)));
         }
@@ -572,14 +433,12 @@ impl Model {
     /// Sees to a mailbox that is due.
     fn tick(&self, program: &Program) -> Goes {
         let wait = self.records.wait(program.held.wait);
-        if wait.due.is_none() {
-            return None;
-        }
+        wait.due?;
         if wait.wake.is_some() || wait.drive {
             let (again, then) = (true, Then::End);
             return Some(Op::Deliver { again, then });
         }
-        (wait.reason != towpath_engine::Reason::Nothing).then_some(Op::Describe)
+        (wait.reason != Reason::Nothing).then_some(Op::Describe)
     }
 
     fn describe(&self, state: &State, program: &mut Program) -> Goes {
