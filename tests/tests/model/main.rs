@@ -9,6 +9,14 @@
 //! all, and time is not measured: what may be due may be seen to at any moment. Gates and evictions are left out; they
 //! take the same paths.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy does not see that these are tests"
+)]
+
 mod driver;
 mod explore;
 mod fences;
@@ -69,7 +77,7 @@ fn model(plan: (bool, bool), faults: Faults) -> Model {
 fn holds(what: &str, model: &Model) {
     match model.explore() {
         Ok(explored) => {
-            println!("{what}: {explored:?}");
+            eprintln!("{what}: {explored:?}");
             assert!(explored.over > 0 && explored.over < explored.at_rest);
         }
         Err(found) => panic!("{what}: {:?}\n{}", found.violation, found.way.join("\n")),
@@ -166,7 +174,7 @@ fn falls(
     let found = with(Some(fence))
         .explore()
         .expect_err("it holds without the fence");
-    println!(
+    eprintln!(
         "without {fence:?}: {:?}\n  {}",
         found.violation,
         found.way.join("\n  ")
