@@ -165,17 +165,18 @@ fn statement(world: &World, policy: &str, sid: &str) -> usize {
     found.unwrap().index
 }
 
-fn forbid(world: &World, policy: &str, sid: &str, action: &str) {
+/// From now on a function may not do what this statement of its policy allows.
+fn forbid(world: &World, policy: &str, sid: &str) {
     let index = statement(world, policy, sid);
     let cloud = &world.standing.cloud;
-    assert!(cloud.remove_statement(policy, index, Some(action)));
+    assert!(cloud.remove_statement(policy, index, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driverless_run_is_found_though_nobody_told_that_its_driver_died() {
     let world = world().await;
     // The word of its death reaches a function that can do nothing with it.
-    forbid(&world, "SettleFunction", "Runs", "dynamodb:GetItem");
+    forbid(&world, "SettleFunction", "Runs");
     let parked = world.run(&approvals(1)).await;
     let subject = world.asked_soon(&parked).await;
     let worked = world.put(&job("sleep 600")).await;
@@ -203,7 +204,7 @@ async fn a_driverless_run_is_found_though_nobody_told_that_its_driver_died() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_first_driver_could_not_be_started_gets_it_from_the_tick() {
     let world = world().await;
-    forbid(&world, "ApiFunction", "Drive", "states:StartExecution");
+    forbid(&world, "ApiFunction", "Drive");
     let run = world.run(&approvals(1)).await;
     assert_eq!(world.drivers(&run).await.len(), 0);
     assert_eq!(world.view(&run).await.summary.status, Status::Running);
@@ -217,7 +218,7 @@ async fn a_run_whose_first_driver_could_not_be_started_gets_it_from_the_tick() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_stopped_and_answered_while_it_has_no_driver() {
     let world = world().await;
-    forbid(&world, "SettleFunction", "Drive", "states:StartExecution");
+    forbid(&world, "SettleFunction", "Drive");
     let run = world.run(&approvals(1)).await;
     let subject = world.asked_soon(&run).await;
     let stopped = world.put(&approvals(2)).await;

@@ -284,7 +284,6 @@ async fn what_cannot_be_read_or_makes_no_sense_is_refused_and_said_why() {
             no(422, "invalid_request", Some("steps[0].agentKind")),
         ),
         // No such path, no such method.
-        ((Method::GET, "/", ""), no(404, "not_found", None)),
         ((Method::GET, "/runs/", ""), no(404, "not_found", None)),
         ((post(), "/rums", "{}"), no(404, "not_found", None)),
         (
