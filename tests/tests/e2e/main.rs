@@ -3,7 +3,6 @@
 
 mod again;
 mod costs;
-mod doctor;
 mod drivers;
 mod gates;
 mod human;
