@@ -43,7 +43,7 @@ async fn put(bucket: &Bucket, key: &str, text: &'static str, hashed: &str) -> St
     let hash = Sha256::digest(hashed).into();
     match bucket.put(key, text.into(), "text/plain", hash).await {
         Ok(()) => "put".to_owned(),
-        Err(error) => error.into_service_error().to_string(),
+        Err(error) => error.as_service_error().unwrap().to_string(),
     }
 }
 
