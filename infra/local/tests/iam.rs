@@ -205,7 +205,7 @@ async fn a_browser_gets_nothing_here_either() {
     let request = |origin: Option<&str>| {
         let target = "DynamoDB_20120810.ListTables";
         let mut request = signed(&environment, "dynamodb", target, "{}");
-        for origin in origin {
+        if let Some(origin) = origin {
             let headers = request.headers_mut();
             headers.insert("origin", origin.parse().unwrap());
         }
