@@ -114,8 +114,17 @@ impl World {
                 .map(|run| format!("a driver of {run}, which is not")),
         );
         left.extend(self.due_for(ended).await);
+        left.extend(self.doctor().await);
         left.extend(self.blocks_amiss(&heads).await);
         left
+    }
+
+    /// What the doctor names, who sees what an operator would.
+    pub async fn doctor(&self) -> Vec<String> {
+        let standing = &self.standing;
+        let jobs = towpath::doctor::seen(Some(&standing.process), Some(&standing.jobs)).await;
+        let found = standing.operator.examine(&jobs).await.unwrap();
+        found.iter().map(ToString::to_string).collect()
     }
 
     /// Rows that are due for runs that are over, and jobs to be stopped of any run.

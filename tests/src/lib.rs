@@ -15,4 +15,5 @@ pub mod watch;
 mod world;
 
 pub use asking::{Answer, ask};
+pub use traces::start_by_hand;
 pub use world::{World, Worlds, pipeline};

@@ -149,3 +149,23 @@ fn living() -> Vec<Process> {
     })
     .collect()
 }
+
+/// Starts a job that no run has sent.
+///
+/// # Panics
+/// If it cannot be started.
+pub async fn start_by_hand(world: &World, job: &JobId, command: &[&str]) {
+    let spec = towpath_runtime::JobSpec {
+        job: job.clone(),
+        workspace: "local".to_owned(),
+        command: command.iter().map(ToString::to_string).collect(),
+        env: std::collections::BTreeMap::new(),
+        context: Value::Null,
+        checkout: None,
+        max_run: std::time::Duration::from_secs(3600),
+        grace: std::time::Duration::from_secs(1),
+    };
+    towpath_runtime::Substrate::start(&world.standing.process, &spec)
+        .await
+        .unwrap();
+}

@@ -4,6 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ulid::Ulid;
 
+/// How many bytes a token says, with what fills it up: 640 characters of text.
+const LENGTH: usize = 480;
+
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
@@ -13,12 +16,11 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// The token as text. `secret` keeps it from being guessed.
+    /// The token as text. `secret` keeps it from being guessed. It is as long as the tokens of AWS are, so that what it
+    /// costs to keep one is known before.
     pub(crate) fn encode(&self, secret: Ulid) -> String {
-        URL_SAFE_NO_PAD.encode(format!(
-            "{}:{}:{}:{secret}",
-            self.store, self.execution, self.task
-        ))
+        let said = format!("{}:{}:{}:{secret}:", self.store, self.execution, self.task);
+        URL_SAFE_NO_PAD.encode(format!("{said:-<LENGTH$}"))
     }
 
     /// Reads a token; `None` for a text that is none.
@@ -31,7 +33,8 @@ impl Token {
             task: parts.next()?.parse().ok()?,
         };
         let secret: Result<Ulid, _> = parts.next()?.parse();
-        (secret.is_ok() && parts.next().is_none()).then_some(token)
+        let filled = parts.next()?.bytes().all(|byte| byte == b'-');
+        (secret.is_ok() && filled && parts.next().is_none()).then_some(token)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod again;
 mod costs;
+mod doctor;
 mod drivers;
 mod gates;
 mod human;
