@@ -266,7 +266,10 @@ impl Show<'_> {
             let shown = match shown {
                 OutputText::Here { text } => text,
                 OutputText::Elsewhere { url, bytes, .. } => {
-                    format!("(a text of {} KB, for the next minutes at {url})", bytes / 1024)
+                    format!(
+                        "(a text of {} KB, for the next minutes at {url})",
+                        bytes / 1024
+                    )
                 }
             };
             let shown = shown.trim();

@@ -52,11 +52,19 @@ async fn run(options: &Options) -> Result<bool, String> {
     let config = Config::from_lookup(|name| environment.get(name).cloned()).map_err(told)?;
     let app = App::connect(&config, Clock::system(), None).map_err(told)?;
     let jobs = environment.get("TOWPATH_JOBS").map(PathBuf::from);
-    let process = config.processes.map(|(jobs, program)| ProcessSubstrate::new(jobs, program));
-    let mut findings = app.examine(&seen(process.as_ref(), jobs.as_deref()).await).await.map_err(told)?;
+    let process = config
+        .processes
+        .map(|(jobs, program)| ProcessSubstrate::new(jobs, program));
+    let mut findings = app
+        .examine(&seen(process.as_ref(), jobs.as_deref()).await)
+        .await
+        .map_err(told)?;
     if !findings.is_empty() {
         tokio::time::sleep(SECOND_LOOK).await;
-        let again = app.examine(&seen(process.as_ref(), jobs.as_deref()).await).await.map_err(told)?;
+        let again = app
+            .examine(&seen(process.as_ref(), jobs.as_deref()).await)
+            .await
+            .map_err(told)?;
         findings.retain(|finding| again.contains(finding));
     }
     if findings.is_empty() {
@@ -93,12 +101,15 @@ async fn tell(app: &App, finding: &Finding, mend: bool) -> bool {
 
 /// The jobs of the process substrate, as they are now.
 pub async fn seen(process: Option<&ProcessSubstrate>, root: Option<&Path>) -> Vec<JobSeen> {
-    let (Some(process), Some(root)) = (process, root) else { return Vec::new() };
+    let (Some(process), Some(root)) = (process, root) else {
+        return Vec::new();
+    };
     let names = fs::read_dir(root).into_iter().flatten().flatten();
     let jobs = names.filter_map(|entry| entry.file_name().to_str()?.parse::<JobId>().ok());
     let mut seen = Vec::new();
     for job in jobs {
-        let live = matches!(process.status(&job).await, Ok(Some(snapshot)) if !snapshot.status.is_final());
+        let live =
+            matches!(process.status(&job).await, Ok(Some(snapshot)) if !snapshot.status.is_final());
         seen.push(JobSeen { job, live });
     }
     seen
@@ -106,7 +117,12 @@ pub async fn seen(process: Option<&ProcessSubstrate>, root: Option<&Path>) -> Ve
 
 fn kept(dir: &Path) -> Result<BTreeMap<String, String>, String> {
     let file = dir.join(ENVIRONMENT);
-    let text = fs::read_to_string(&file)
-        .map_err(|error| format!("{}: {error}; is `towpath dev --data {}` up?", file.display(), dir.display()))?;
+    let text = fs::read_to_string(&file).map_err(|error| {
+        format!(
+            "{}: {error}; is `towpath dev --data {}` up?",
+            file.display(),
+            dir.display()
+        )
+    })?;
     serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
 }
