@@ -6,18 +6,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 use serde_json::json;
 use towpath_clock::Clock;
 use towpath_contracts::{OutputText, PipelineView, RunView, StartRun};
-use towpath_engine::{Block, BlockId, Failure, Pipeline, PipelineId, RunId, Status, StepState};
+use towpath_engine::{Block, BlockId, Pipeline, PipelineId, RunId, Status, StepState};
 
 use crate::bill::{Bill, Usage};
 use crate::client::{self, Client};
 use crate::pipeline_file;
 use crate::sample::{self, git};
-use crate::screen::{self, Screen};
+use crate::screen::{Screen, indent};
 use crate::standing::{Plan, Standing};
+use crate::summary::{Summary, steps};
 
 /// What `towpath demo` takes.
 #[derive(Args, Clone, Debug)]
@@ -404,113 +404,4 @@ async fn prompt(question: &str) -> Result<String, String> {
         }
     });
     asked.await.map_err(|e| e.to_string())?
-}
-
-fn indent(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("    {line}\n"))
-        .collect::<String>()
-        .trim_end()
-        .to_owned()
-}
-
-/// What a demo came to.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    run: RunId,
-    status: Status,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<Failure>,
-    repository: String,
-    branch: Option<String>,
-    branch_commit: Option<String>,
-    merged_commit: Option<String>,
-    steps: Vec<StepSummary>,
-    bill: Usage,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StepSummary {
-    agent_kind: String,
-    state: StepState,
-    seconds: Option<f64>,
-    attempts: u32,
-    usage: Usage,
-}
-
-fn steps(view: &RunView, bill: &Bill) -> Vec<StepSummary> {
-    let usage = bill
-        .steps()
-        .iter()
-        .copied()
-        .chain(std::iter::repeat(Usage::default()));
-    let steps = view
-        .steps
-        .iter()
-        .zip(usage)
-        .map(|(step, usage)| StepSummary {
-            agent_kind: step.agent_kind.to_string(),
-            state: step.state,
-            seconds: step
-                .finished_at
-                .and_then(|end| screen::duration(step, end))
-                .map(|took| took.as_secs_f64()),
-            attempts: step.attempt,
-            usage,
-        });
-    steps.collect()
-}
-
-impl Summary {
-    fn told(&self) -> String {
-        let mut lines = vec![String::new()];
-        match (&self.failure, &self.merged_commit, &self.branch) {
-            (Some(failure), _, _) => {
-                lines.push(format!("Failed: {}", failure.message));
-                lines.extend(failure.detail.as_deref().map(indent));
-                lines.push(failure.hint.clone());
-            }
-            (None, Some(commit), _) => lines.push(format!("Done: merged as {commit}")),
-            (None, None, Some(branch)) => lines.push(format!("Done: the work is on {branch}")),
-            (None, None, None) => lines.push("Done.".to_owned()),
-        }
-        lines.push(String::new());
-        lines.push(row([
-            "bill",
-            "transitions",
-            "invocations",
-            "write units",
-            "read units",
-        ]));
-        for step in &self.steps {
-            lines.push(usage_row(&step.agent_kind, &step.usage));
-        }
-        lines.push(usage_row("in all", &self.bill));
-        let reported = (
-            self.bill.write_units_reported,
-            self.bill.read_units_reported,
-        );
-        lines.push(format!(
-            "(the embedded tables reported {:.0} write and {:.1} read units)",
-            reported.0, reported.1
-        ));
-        lines.join("\n")
-    }
-}
-
-fn row(cells: [&str; 5]) -> String {
-    let [name, a, b, c, d] = cells;
-    format!("{name:<14}{a:>13}{b:>13}{c:>13}{d:>13}")
-}
-
-fn usage_row(name: &str, usage: &Usage) -> String {
-    row([
-        name,
-        &usage.transitions.to_string(),
-        &usage.invocations.to_string(),
-        &format!("{:.0}", usage.write_units),
-        &format!("{:.1}", usage.read_units),
-    ])
 }

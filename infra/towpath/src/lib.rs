@@ -11,3 +11,4 @@ pub mod pipeline_file;
 pub mod sample;
 mod screen;
 pub mod standing;
+mod summary;

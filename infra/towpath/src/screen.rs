@@ -165,3 +165,12 @@ pub(crate) fn duration(step: &StepView, now: Timestamp) -> Option<Duration> {
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
+
+/// The text, set in from the edge.
+pub(crate) fn indent(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("    {line}\n"))
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
+}

@@ -34,6 +34,7 @@ impl App {
     /// # Errors
     /// Whatever is worth another invocation, by a name the machine's Retry knows; or a fault of our own, which its
     /// Catch hands to [`App::settle`].
+    #[tracing::instrument(skip_all, fields(run = %entry.run, generation = entry.generation))]
     pub async fn drive(&self, entry: &Entry) -> Result<(), Error> {
         let until = Instant::now() + self.fold;
         let (mut loaded, mut conflicts): (Option<Box<Loaded>>, u32) = (None, 0);

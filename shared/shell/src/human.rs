@@ -24,6 +24,7 @@ impl App {
     ///
     /// # Errors
     /// The problem to tell the caller; nothing was written then.
+    #[tracing::instrument(skip_all, fields(run = %id, by = caller.name))]
     pub async fn answer(
         &self,
         caller: &Caller,

@@ -269,6 +269,7 @@ impl App {
     ///
     /// # Errors
     /// The problem to tell the caller.
+    #[tracing::instrument(skip_all, fields(run = %id, by = caller.name))]
     pub async fn stop_run(&self, caller: &Caller, id: &RunId, ask: &StopRun) -> Told<()> {
         for conflicts in 1..=TRIES {
             let loaded = self.own(caller, id).await?;

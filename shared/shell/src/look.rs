@@ -28,6 +28,7 @@ impl App {
     ///
     /// # Errors
     /// If the records or the services cannot be reached; the tick looks again.
+    #[tracing::instrument(skip_all, fields(run = %id))]
     pub async fn look(&self, id: &RunId, about: Option<&JobId>) -> Result<(), Error> {
         for conflicts in 1.. {
             let Some(loaded) = self.store.load(id).await? else {

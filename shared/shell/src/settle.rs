@@ -11,6 +11,7 @@ impl App {
     ///
     /// # Errors
     /// If the records or the service cannot be reached; the machine's Retry, the event's, or the tick try again.
+    #[tracing::instrument(skip_all, fields(run = %dead.run, generation = dead.generation))]
     pub async fn settle(&self, dead: &Settle) -> Result<(), Error> {
         for conflicts in 1.. {
             let Some(loaded) = self.store.load(&dead.run).await? else {
