@@ -10,6 +10,7 @@ use serde_json::json;
 use towpath_clock::Clock;
 use towpath_contracts::{OutputText, PipelineView, RunView, StartRun};
 use towpath_engine::{Block, BlockId, Pipeline, PipelineId, RunId, Status, StepState};
+use towpath_runtime::Substrate;
 
 use crate::bill::{Bill, Usage};
 use crate::client::{self, Client};
@@ -171,7 +172,8 @@ impl Show<'_> {
                 // The machine's last transition follows the run's last commit.
                 tokio::time::sleep(GLANCE * 2).await;
                 bill.note(Usage::so_far(self.standing), &view);
-                return self.end(&block, &view, &bill);
+                let log = self.log(&view).await;
+                return self.end(&block, &view, &bill, log);
             }
             let subject = view
                 .summary
@@ -347,7 +349,30 @@ impl Show<'_> {
         }
     }
 
-    fn end(&mut self, block: &Block, view: &RunView, bill: &Bill) -> Result<u8, String> {
+    /// The end of what the job printed that the run failed at. It goes with the demo, so it is shown now.
+    async fn log(&self, view: &RunView) -> Option<String> {
+        let failed = view.summary.status == Status::Failed;
+        let at = view.steps.get(usize::from(view.summary.current_step.0));
+        let job = at
+            .and_then(|step| step.job_id.as_ref())
+            .filter(|_| failed)?;
+        let log = self
+            .standing
+            .process
+            .tail_logs(job, 20)
+            .await
+            .ok()
+            .flatten()?;
+        (!log.trim().is_empty()).then_some(log)
+    }
+
+    fn end(
+        &mut self,
+        block: &Block,
+        view: &RunView,
+        bill: &Bill,
+        log: Option<String>,
+    ) -> Result<u8, String> {
         let head = |name: &str| {
             git(
                 &self.repository,
@@ -379,6 +404,10 @@ impl Show<'_> {
             writeln!(std::io::stdout(), "{text}").map_err(|e| e.to_string())?;
         } else {
             self.screen.close();
+            if let Some(log) = log {
+                self.screen
+                    .say(&format!("\nThe end of its log:\n{}", indent(&log)));
+            }
             self.screen.say(&summary.told());
         }
         Ok(if summary.status == Status::Done {
