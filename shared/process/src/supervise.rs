@@ -14,17 +14,15 @@ use crate::error::{ANSWER_REFUSED, Error, Failure};
 use crate::folder::{Durable, Folder, Lock, State, make_dir, write_json};
 use crate::group::{self, Ended, Group, Launch, LaunchError};
 use crate::job::{Order, inherited};
-use crate::output::{last_words, tail_text};
+use crate::output::last_words;
 
 /// What a supervisor says when it has taken the job: from then on it is known, whatever happens.
 pub(crate) const TAKEN: &str = "taken";
 /// What it says when the job was taken before.
 pub(crate) const KNOWN: &str = "known";
 
-/// The largest answer file, in bytes.
+/// The largest answer, in bytes.
 const ANSWER_MAX: u64 = 4 * 1024 * 1024;
-/// How much of the end of the standard output is an answer, in bytes.
-const STDOUT_MAX: usize = 16 * 1024;
 /// How much of the end of the standard error goes into a message, in bytes.
 pub(crate) const WORDS_MAX: usize = 2 * 1024;
 /// How often the request to stop is looked for. A file that stays cannot be missed, as a signal can.
@@ -187,7 +185,7 @@ impl Supervisor {
                 }
                 // A command that failed may still have said why.
                 JobSnapshot {
-                    answer: answer(&self.folder, &ended).ok(),
+                    answer: answer(&self.folder).ok(),
                     ..failure.snapshot()
                 }
             }
@@ -210,7 +208,7 @@ impl Supervisor {
             ));
         };
         match (status.code(), status.signal()) {
-            (Some(0), _) => answer(&self.folder, ended),
+            (Some(0), _) => answer(&self.folder),
             (Some(code), _) => Err(Failure::new(
                 error_class::EXIT_CODE,
                 format!("the command ended with exit code {code}{said}"),
@@ -307,7 +305,7 @@ fn text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-fn answer(folder: &Folder, ended: &Ended) -> Result<Answer, Failure> {
+fn answer(folder: &Folder) -> Result<Answer, Failure> {
     let path = folder.output();
     let refused = |why: &str| {
         Failure::new(
@@ -320,7 +318,7 @@ fn answer(folder: &Folder, ended: &Ended) -> Result<Answer, Failure> {
         Ok(meta) if !meta.is_file() => return Err(refused("is not a file")),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Ok(Answer::Stdout(tail_text(&ended.stdout, STDOUT_MAX)));
+            return Ok(Answer::Stdout(printed(folder)));
         }
         Err(error) => return Err(refused(&format!("cannot be read: {error}"))),
     }
@@ -335,4 +333,17 @@ fn answer(folder: &Folder, ended: &Ended) -> Result<Answer, Failure> {
     String::from_utf8(bytes)
         .map(Answer::File)
         .map_err(|_| refused("is not UTF-8"))
+}
+
+/// All that the command printed, or nothing if that is more than an answer may be: the log has it, and an output that
+/// was cut would look like one that was not.
+fn printed(folder: &Folder) -> String {
+    let log = folder.stdout();
+    let fits = fs::metadata(&log).is_ok_and(|log| log.len() <= ANSWER_MAX);
+    let bytes = if fits {
+        fs::read(&log).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    String::from_utf8_lossy(&bytes).into_owned()
 }

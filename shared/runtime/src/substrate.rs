@@ -82,7 +82,7 @@ pub struct JobSnapshot {
     pub terminal_error_message: Option<String>,
     /// The exit code, where the command ran to its end.
     pub exit_code: Option<i32>,
-    /// What the command answered: the text of its `$TOWPATH_OUTPUT` file, else the end of its standard output.
+    /// What the command answered: the text of its `$TOWPATH_OUTPUT` file, else all it printed.
     pub answer: Option<Answer>,
     /// Measurements, where the substrate has any.
     pub resource_stats: Option<ResourceStats>,
@@ -108,7 +108,7 @@ impl JobSnapshot {
 pub enum Answer {
     /// The text of its answer file: an agent answer, see the runtime's documentation.
     File(String),
-    /// It wrote no file; this is what it printed last.
+    /// It wrote no file; this is what it printed, or nothing where that is more than an answer may be.
     Stdout(String),
 }
 
