@@ -81,7 +81,7 @@ mod tests {
         let clock = Clock::manual(1_000);
         let sleeper = tokio::spawn({
             let clock = clock.clone();
-            async move { clock.sleep(Duration::from_secs(60)).await }
+            async move { clock.sleep_until(61_000).await }
         });
         clock.advance(Duration::from_secs(59));
         tokio::task::yield_now().await;
