@@ -1,7 +1,7 @@
 //! Functions as processes of their own: a `cargo lambda watch` beside each world, where `TOWPATH_TEST_LAMBDA` is set.
 //!
 //! Such functions go by the system's clock, so a test in which time has to pass cannot run that way;
-//! `tests/lambda/pass.py` runs those that can.
+//! `tests/lambda/pass.py` runs those that can. With `TOWPATH_TEST_LAMBDA_LOG` set, the functions' logs are shown.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -46,9 +46,9 @@ impl Watch {
                 command.env_remove(&name);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdin(Stdio::null());
         if std::env::var_os("TOWPATH_TEST_LAMBDA_LOG").is_none() {
-            command.stderr(Stdio::null());
+            command.stdout(Stdio::null()).stderr(Stdio::null());
         }
         // Ctrl-C ends the tests, and they end this.
         let child = command.process_group(0).spawn();

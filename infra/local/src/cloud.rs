@@ -168,7 +168,7 @@ impl Cloud {
             _lock: lock,
         };
         if options.lambda_url.is_some() {
-            cloud.watched = shared_environment(&stack.functions)?;
+            cloud.watched = shared_environment(&stack.functions);
             cloud.watched.extend(cloud.aws_environment(WATCHED));
             cloud.watched.extend(options.environment.clone());
         }
@@ -340,24 +340,15 @@ impl Drop for Cloud {
     }
 }
 
-/// The template's variables of all functions in one set.
-fn shared_environment(specs: &[FunctionSpec]) -> Result<BTreeMap<String, String>, Error> {
-    let mut shared = BTreeMap::new();
-    for spec in specs {
-        for (name, value) in &spec.environment {
-            let before = shared.insert(name.clone(), value.clone());
-            if before.is_some_and(|before| before != *value) {
-                let message = format!(
-                    "its {name} differs from another function's, and cargo lambda watch gives all of them the same"
-                );
-                return Err(Error::Function {
-                    name: spec.id.clone(),
-                    message,
-                });
-            }
-        }
+/// The template's variables that every function has. A `cargo lambda watch` gives them all the same, and what is for one
+/// is not for the others: it would try what its role does not allow.
+fn shared_environment(specs: &[FunctionSpec]) -> BTreeMap<String, String> {
+    let mut environments = specs.iter().map(|spec| &spec.environment);
+    let mut shared = environments.next().cloned().unwrap_or_default();
+    for environment in environments {
+        shared.retain(|name, value| environment.get(name) == Some(value));
     }
-    Ok(shared)
+    shared
 }
 
 /// Makes the directory ours alone.

@@ -97,4 +97,6 @@ async fn functions_of_a_watch_are_told_apart_by_name_and_have_their_own_permissi
     let unknown = "UnrecognizedClientException";
     assert_eq!(read(Some("nobody"), "RUNS_TABLE").await, unknown);
     assert_eq!(read(None, "RUNS_TABLE").await, unknown);
+    // What only one of them is told stays with it.
+    assert!(!environment.contains_key("FIRST_KEY_SECRET_ARN"));
 }

@@ -110,12 +110,12 @@ async fn a_retry_begins_at_what_failed_and_keeps_what_was_done() {
     // Twice, so that what is kept comes through two runs.
     let mut last = first.clone();
     for attempt in 2..=3 {
-        let new = world.post(&format!("/runs/{last}/retry"), &json!({})).await;
-        assert_eq!(new.status, 201);
-        let new = new.run();
         if attempt == 3 {
             std::fs::write(&green, "").unwrap();
         }
+        let new = world.post(&format!("/runs/{last}/retry"), &json!({})).await;
+        assert_eq!(new.status, 201);
+        let new = new.run();
         let view = world.end_soon(&new).await;
         assert_eq!(view.summary.retried_from, Some(last));
         assert_eq!(lines(&tries), attempt);
