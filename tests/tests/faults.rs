@@ -70,7 +70,8 @@ async fn the_sample_pipeline_publishes_once_on_services_that_misbehave() {
         world.judge().await;
 
         // One commit of the coder, one of the fixer, one merge.
-        let log = towpath::sample::git(dir.path(), &["log", "--format=%s", "main"]).unwrap();
+        let log = towpath::sample::git(dir.path(), &["log", "--topo-order", "--format=%s", "main"])
+            .unwrap();
         let subjects: Vec<_> = log.lines().collect();
         assert_eq!(
             subjects,
