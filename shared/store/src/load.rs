@@ -21,13 +21,17 @@ pub struct Loaded {
     pub wait: Wait,
 }
 
+/// How often a run that is written while it is read is read again. Steps that take no time follow each other in
+/// milliseconds, and a reader is not to be told that there is too much to do.
+const TRIES: u32 = 64;
+
 impl Store {
     /// The run, or `None` if there is none of this id.
     ///
     /// # Errors
     /// [`Error::Conflict`] if it is written faster than it can be read.
     pub async fn load(&self, id: &RunId) -> Result<Option<Loaded>, Error> {
-        for _ in 0..8 {
+        for _ in 0..TRIES {
             match self.load_once(id).await {
                 Err(Error::Conflict) => {}
                 other => return other,
