@@ -25,18 +25,7 @@ impl World {
     /// Waits until the run is as `seen` wants it, while hardly any time goes by: what must happen by itself, and not
     /// because somebody looks after a minute.
     pub async fn soon(&self, run: &RunId, seen: impl Fn(&RunView) -> bool) -> RunView {
-        let patience = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let view = self.view(run).await;
-            if seen(&view) {
-                return view;
-            }
-            assert!(
-                tokio::time::Instant::now() < patience,
-                "the run hangs: {view:#?}"
-            );
-            self.pass(Duration::from_millis(1)).await;
-        }
+        self.watch(run, Duration::from_millis(1), seen).await
     }
 
     /// Waits until the run is over, while hardly any time goes by.

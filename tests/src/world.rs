@@ -182,6 +182,16 @@ impl World {
     /// Waits, while time goes by, until the run is as `seen` wants it. Seconds pass as milliseconds do, and once a
     /// minute of the world's time the tick comes by.
     pub async fn until(&self, run: &RunId, seen: impl Fn(&RunView) -> bool) -> RunView {
+        self.watch(run, Duration::from_secs(1), seen).await
+    }
+
+    /// Waits, while time goes by in steps of this length, until the run is as `seen` wants it.
+    pub(crate) async fn watch(
+        &self,
+        run: &RunId,
+        step: Duration,
+        seen: impl Fn(&RunView) -> bool,
+    ) -> RunView {
         let patience = tokio::time::Instant::now() + PATIENCE;
         loop {
             let view = self.view(run).await;
@@ -192,7 +202,7 @@ impl World {
                 tokio::time::Instant::now() < patience,
                 "the run hangs: {view:#?}"
             );
-            self.pass(Duration::from_secs(1)).await;
+            self.pass(step).await;
         }
     }
 
