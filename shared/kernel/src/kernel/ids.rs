@@ -1,0 +1,254 @@
+//! Identifiers: strings with a prefix that says what they name, each in a type of its own.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not an identifier of the expected type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {expected}")]
+pub struct InvalidId {
+    text: String,
+    expected: &'static str,
+}
+
+impl InvalidId {
+    fn new(text: &str, expected: &'static str) -> Self {
+        Self {
+            text: text.chars().take(80).collect(),
+            expected,
+        }
+    }
+}
+
+/// Defines an id newtype. `$check` decides whether a text is one.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $expected:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let check: fn(&str) -> bool = $check;
+                if check(text) { Ok(Self(text.to_owned())) } else { Err(InvalidId::new(text, $expected)) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A run: `run_` and a ULID.
+    RunId, "a run id (run_ and a ULID)", |text| text.strip_prefix("run_").is_some_and(is_ulid)
+);
+id!(
+    /// A workspace: its runs, keys and bills are kept apart from every other workspace's.
+    WorkspaceId, "a workspace id (1 to 64 of a-z, 0-9, - and _)", is_name
+);
+id!(
+    /// A block: the subject of a run, named by its workspace.
+    BlockId, "a block id (1 to 64 of a-z, 0-9, - and _)", is_name
+);
+id!(
+    /// A pipeline, named by its workspace.
+    PipelineId, "a pipeline id (1 to 64 of a-z, 0-9, - and _)", is_name
+);
+id!(
+    /// The kind of agent that a step names: `coder`, `ci`, `reviewer`.
+    AgentKind, "an agent kind (1 to 64 of a-z, 0-9, - and _)", is_name
+);
+id!(
+    /// One call of a run: `job_`, the run's ULID and the number that the run's head gave the call. It is the identity of
+    /// the work wherever it runs, so that starting it twice runs it once. Never used again, whatever loops.
+    ///
+    /// Calls of release 0.1.0 have ids of four parts; both forms are read, and neither is taken apart further than
+    /// [`JobId::run`].
+    JobId, "a job id (job_{ULID}-{number})", is_job
+);
+
+fn is_ulid(text: &str) -> bool {
+    text.len() == 26
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+}
+
+fn is_job(text: &str) -> bool {
+    let mut parts = text.strip_prefix("job_").unwrap_or_default().split('-');
+    let Some(true) = parts.next().map(is_ulid) else {
+        return false;
+    };
+    let parts: Vec<&str> = parts.collect();
+    match parts[..] {
+        [call] => is_number(call),
+        [step, attempt, role] => {
+            is_number(step) && is_number(attempt) && Role::parse(role).is_some()
+        }
+        _ => false,
+    }
+}
+
+/// Whether the text is a number of 32 bits in the one way it can be written.
+fn is_number(text: &str) -> bool {
+    text.parse::<u32>()
+        .is_ok_and(|number| number.to_string() == text)
+}
+
+/// The position of a step in its pipeline's enabled steps, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepIndex(pub u16);
+
+impl fmt::Display for StepIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The part that a call plays within its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The step's own agent.
+    Main,
+    /// A gate's helper: it fixes what the probe found.
+    Helper,
+    /// A gate's probe: it looks, and changes nothing.
+    Probe,
+}
+
+impl Role {
+    /// Every role there is.
+    pub const ALL: [Role; 3] = [Role::Main, Role::Helper, Role::Probe];
+
+    /// The role as it stands in records and contracts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Main => "main",
+            Role::Helper => "helper",
+            Role::Probe => "probe",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+}
+
+impl RunId {
+    /// Makes the id of the run with this ULID.
+    ///
+    /// # Errors
+    /// If the text is not a ULID.
+    pub fn from_ulid(ulid: &str) -> Result<Self, InvalidId> {
+        format!("run_{ulid}").parse()
+    }
+
+    fn ulid(&self) -> &str {
+        self.0.trim_start_matches("run_")
+    }
+}
+
+impl JobId {
+    /// The id of the run's call of this number.
+    pub fn derive(run: &RunId, call: u32) -> Self {
+        Self(format!("job_{}-{call}", run.ulid()))
+    }
+
+    /// The run that the job works for.
+    pub fn run(&self) -> RunId {
+        let rest = self.0.trim_start_matches("job_");
+        let ulid = rest.split_once('-').map_or(rest, |(ulid, _)| ulid);
+        RunId(format!("run_{ulid}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "run_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    #[test]
+    fn a_job_id_leads_back_to_its_run() {
+        let run: RunId = RUN.parse().unwrap();
+        let job = JobId::derive(&run, 7);
+        assert_eq!(job.as_str(), "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-7");
+        assert_eq!(job.as_str().parse::<JobId>().unwrap().run(), run);
+    }
+
+    #[test]
+    fn a_job_id_of_0_1_0_is_still_one() {
+        let job: JobId = "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-3-2-helper".parse().unwrap();
+        assert_eq!(job.run().as_str(), RUN);
+    }
+
+    #[test]
+    fn nonsense_is_no_id() {
+        for text in [
+            "",
+            "run_",
+            "run_../../etc/passwd",
+            "job_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-3-2",
+            "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-3-2-boss",
+            "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-1-2-main-3",
+            "job_../x-1",
+        ] {
+            assert!(
+                text.parse::<RunId>().is_err() && text.parse::<JobId>().is_err(),
+                "{text}"
+            );
+        }
+        assert!("Über".parse::<AgentKind>().is_err());
+    }
+
+    #[test]
+    fn one_job_has_one_id() {
+        for text in ["03", "+3", "", "4294967296"] {
+            let text = format!("job_01ARZ3NDEKTSV4RRFFQ69G5FAV-{text}");
+            assert!(text.parse::<JobId>().is_err(), "{text}");
+        }
+        assert!(
+            "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-03-2-main"
+                .parse::<JobId>()
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! Recording a result: what an agent answered becomes the step's result. The same for inline agents, jobs and gates.
+
+use serde::{Deserialize, Serialize};
+
+use super::end::{end_well, fail};
+use crate::{
+    About, Approval, ApprovalStatus, Asked, BlockChange, Decision, Effect, FailureKind, Illegal,
+    Outcome, Output, OutputRef, Phase, PullRequest, Question, Run, Timestamp, resolvers,
+};
+
+/// The answer of an agent. Everything but the output is optional, and nothing in it is trusted before it is checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AgentAnswer {
+    /// The text that the agent made.
+    pub output: String,
+    /// A question that a human must answer before the agent can go on. The output is then dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Question>,
+    /// The pull request that the agent opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<PullRequest>,
+    /// The agent's confidence in its output, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// The model that did the work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// An agent's answer that the records can hold. Only [`AgentAnswer::checked`] makes one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CheckedAnswer(AgentAnswer);
+
+impl std::ops::Deref for CheckedAnswer {
+    type Target = AgentAnswer;
+    fn deref(&self) -> &AgentAnswer {
+        &self.0
+    }
+}
+
+/// Limits, in bytes, on what of an answer goes into the run's records, so that no answer can break them.
+const SHORT: usize = 256;
+const LONG: usize = 4096;
+const OPTIONS: usize = 20;
+
+impl AgentAnswer {
+    /// Checks that the records can hold the answer. A confidence outside 0 to 1 is moved to the nearer end, one that is
+    /// no number is dropped.
+    ///
+    /// # Errors
+    /// If a part of the answer is too large; the text says which.
+    pub fn checked(mut self) -> Result<CheckedAnswer, String> {
+        let fits = |what: &str, text: &str, limit: usize| match text.len() {
+            bytes if bytes <= limit => Ok(()),
+            bytes => Err(format!(
+                "the answer's {what} is {bytes} bytes long; at most {limit} are allowed"
+            )),
+        };
+        if let Some(asked) = &self.decision {
+            fits("question", &asked.question, LONG)?;
+            asked
+                .options
+                .iter()
+                .try_for_each(|option| fits("option", option, SHORT))?;
+            if asked.options.len() > OPTIONS {
+                return Err(format!(
+                    "the answer's question has {} options; at most {OPTIONS} are allowed",
+                    asked.options.len()
+                ));
+            }
+        }
+        if let Some(request) = &self.pull_request {
+            fits("pull request's URL", &request.url, LONG)?;
+            let branch = request.branch.as_deref().unwrap_or_default();
+            fits("pull request's branch", branch, SHORT)?;
+        }
+        fits("model", self.model.as_deref().unwrap_or_default(), SHORT)?;
+        // A table holds no infinite numbers, and none as small as a double can be.
+        self.confidence = self.confidence.filter(|c| !c.is_nan());
+        self.confidence = self
+            .confidence
+            .map(|c| if c < 1e-6 { 0.0 } else { c.min(1.0) });
+        Ok(CheckedAnswer(self))
+    }
+}
+
+impl CheckedAnswer {
+    /// Makes an answer of an output alone.
+    pub fn of_output(output: impl Into<String>) -> Self {
+        Self(AgentAnswer {
+            output: output.into(),
+            ..AgentAnswer::default()
+        })
+    }
+}
+
+/// The number of questions that one step may ask.
+const QUESTIONS: usize = 20;
+
+/// Records the result of the present step, and parks the run for its approval where the step says so.
+pub(crate) fn record(
+    run: &mut Run,
+    answer: CheckedAnswer,
+    now: Timestamp,
+) -> Result<Outcome, Illegal> {
+    let AgentAnswer {
+        output,
+        pull_request,
+        confidence,
+        model,
+        ..
+    } = answer.0;
+    let approve = run.spec()?.requires_approval;
+    run.step.model = model.or(run.step.model.take());
+    let output = keep(run, output);
+    run.step.output = Some(output.clone());
+    run.step.revision = None;
+    run.step.confidence = confidence;
+    if let Some(pull_request) = pull_request {
+        run.effects
+            .push(Effect::Block(BlockChange::PullRequest(pull_request)));
+    }
+    if approve {
+        return Ok(propose(run, output, now));
+    }
+    finish(run, now)
+}
+
+/// Stores a text as an output of the present step.
+pub(crate) fn keep(run: &mut Run, text: String) -> OutputRef {
+    let output = OutputRef {
+        number: run.head.next_number(),
+        bytes: text.len() as u64,
+        run: None,
+    };
+    run.effects.push(Effect::Output(Output {
+        step: run.head.current,
+        number: output.number,
+        text,
+    }));
+    output
+}
+
+/// Parks the run on a question of its agent.
+pub(crate) fn ask(run: &mut Run, question: Question, now: Timestamp) -> Result<Outcome, Illegal> {
+    if run.step.decisions.len() >= QUESTIONS {
+        let error = format!("the agent asked more than {QUESTIONS} questions");
+        fail(run, FailureKind::Agent, &error, None, now);
+        return Ok(Outcome::JobFailed {
+            kind: FailureKind::Agent,
+            error,
+        });
+    }
+    let Question {
+        question,
+        options,
+        free_text,
+    } = question;
+    let id = format!("dec-{}", run.head.next_number());
+    // An agent that offers nothing to choose from can only be answered in words.
+    let free_text = free_text || options.is_empty();
+    run.step.decisions.push(Decision {
+        id: id.clone(),
+        question,
+        options,
+        free_text,
+        chosen: None,
+    });
+    Ok(park(run, id, About::Decision, now))
+}
+
+/// Parks the run on a human's approval of the result.
+fn propose(run: &mut Run, proposal: OutputRef, now: Timestamp) -> Outcome {
+    let id = format!("apr-{}", run.head.next_number());
+    run.step.approval = Some(Approval {
+        id: id.clone(),
+        status: ApprovalStatus::Pending,
+        proposal,
+        feedback: None,
+        comments: Vec::new(),
+    });
+    park(run, id, About::Approval, now)
+}
+
+pub(crate) fn park(run: &mut Run, subject: String, about: About, now: Timestamp) -> Outcome {
+    run.step.pause_clock(now);
+    run.enter(Phase::Asking(Asked {
+        subject,
+        about,
+        since: now,
+    }));
+    run.outcome()
+}
+
+/// Ends the step, and with the last one the run.
+pub(crate) fn finish(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> {
+    run.step.finish(now);
+    let changes = resolvers::after(&run.step);
+    run.effects.extend(changes.into_iter().map(Effect::Block));
+    leave(run, now)
+}
+
+/// Leaves the step out: it is done, with an empty output and no approval.
+pub(crate) fn skip(run: &mut Run, why: &str, now: Timestamp) -> Result<Outcome, Illegal> {
+    let output = keep(run, format!("Skipped: {why}"));
+    run.step.output = Some(output);
+    run.step.finish(now);
+    leave(run, now)
+}
+
+fn leave(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> {
+    if run.plan.is_final(run.head.current) {
+        return Ok(end_well(run, now));
+    }
+    run.move_on()
+}

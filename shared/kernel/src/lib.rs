@@ -1,0 +1,28 @@
+//! The kernel: records, phases, transitions and policies of a run, for any kind of step.
+//!
+//! Pure: no input or output, no clock, no async. Given a run, what happened and the time, a transition turns the run
+//! into what it became and says what else is wanted; the service around it makes that durable, and then visible.
+//!
+//! - `kernel`: the records ([`Head`], [`Step`], [`Wait`]), the phases and events, and the transitions, each on a [`Run`]:
+//!   [`advance`], [`poll`], [`due`], [`answer()`], [`fail`], [`stop`], [`start`], [`retry`], [`restart`], [`driver_died`].
+//!   It knows no kind of step.
+//! - [`kinds`]: what each kind of step does on each event. One file and one line each.
+//! - `resolvers`: what the end of a step does to the run's block.
+//! - [`policy`]: rules of numbers and times.
+//! - `board`: blocks and their status.
+//! - [`Pipeline`] and [`Plan`]: the definition of what a run does.
+//!
+//! The functions run `towpath-engine`, whose records are those of 0.1.0. This crate is what takes its place in 0.2.0,
+//! together with the records' new form; until the store writes that form, no function links it.
+
+mod board;
+mod kernel;
+pub mod kinds;
+mod pipeline;
+pub mod policy;
+mod resolvers;
+
+pub use board::*;
+pub use kernel::*;
+pub use kinds::{Context, Findings, Instructions, Kind, Work};
+pub use pipeline::*;

@@ -1,0 +1,16 @@
+//! The kernel's behaviour, as a user would say it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy does not see that these are tests"
+)]
+
+mod driver;
+mod gates;
+mod humans;
+mod jobs;
+mod mailbox;
+mod support;
+mod trial_kind;

@@ -1,0 +1,161 @@
+//! A kind of a user's own: one file, and one line in the list of kinds. It grades what was made two steps before and
+//! sends it back until it is good.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use towpath_kernel::{
+    Action, CallResult, Context, Effect, Event, FailureKind, Instructions, Kind, Outcome, Revision,
+    Role, Run, Status, Step, StepIndex, StepSpec, ValidationErrors, Work, advance, kinds::BUILT_IN,
+    poll, start,
+};
+
+use crate::support::{at, calling, done, job, new_run, plan_of};
+
+#[derive(Debug)]
+struct Grader;
+
+#[derive(Default, Serialize, Deserialize)]
+struct Grades {
+    given: u32,
+}
+
+impl Kind for Grader {
+    fn name(&self) -> &'static str {
+        "grader"
+    }
+
+    fn claims(&self, spec: &StepSpec) -> bool {
+        spec.agent_kind.as_str() == "grader"
+    }
+
+    fn check(&self, spec: &StepSpec, path: &str, errors: &mut ValidationErrors) {
+        if spec.runtime.is_none() {
+            errors.add(path, "a grader needs a runtime");
+        }
+    }
+
+    fn work<'a>(&self, spec: &'a StepSpec, _role: Role) -> Option<Work<'a>> {
+        spec.runtime.as_ref().map(|runtime| runtime.work())
+    }
+
+    fn on_event(&self, cx: &mut Context<'_>, event: Event<'_>) -> Action {
+        let Event::Called(_, result) = event else {
+            let deadline = cx.now.plus(cx.spec.budgets.job());
+            return Action::Call {
+                role: Role::Main,
+                deadline,
+            };
+        };
+        let mut grades: Grades = cx.state();
+        grades.given += 1;
+        cx.set_state(&grades);
+        match result {
+            CallResult::Done(answer) if answer.output == "good" => Action::Finish(answer.clone()),
+            CallResult::Done(_) if grades.given < 4 => Action::GoBack {
+                to: StepIndex(cx.step.index.0 - 2),
+                revision: None::<Revision>,
+            },
+            _ => Action::Fail {
+                kind: FailureKind::CompanionRejected,
+                message: format!("not good after {} grades", grades.given),
+                detail: None,
+            },
+        }
+    }
+
+    fn instructions(&self, spec: &StepSpec, _step: &Step, _role: Role) -> Instructions {
+        Instructions {
+            agent_kind: spec.agent_kind.clone(),
+            findings: None,
+        }
+    }
+
+    fn describe(&self, _spec: &StepSpec, _step: &Step) -> String {
+        "grades".to_owned()
+    }
+}
+
+/// The kinds of a deployment with a grader.
+static KINDS: &[&dyn Kind] = &[&Grader, BUILT_IN[0], BUILT_IN[1]];
+
+/// A run with the records of the steps it left, as a store keeps them.
+struct Kept {
+    run: Run,
+    left: Vec<Step>,
+}
+
+impl Kept {
+    /// Repeats an action with the records it needs, and keeps what it leaves.
+    fn act(&mut self, action: impl Fn(&mut Run) -> Outcome) -> Outcome {
+        let mut run = self.run.clone();
+        loop {
+            let mut tried = run.clone();
+            let outcome = action(&mut tried);
+            let Outcome::NeedsRecord { step } = outcome else {
+                self.run = tried;
+                for effect in std::mem::take(&mut self.run.effects) {
+                    if let Effect::StepLeft(step) = effect {
+                        self.left.retain(|kept| kept.index != step.index);
+                        self.left.push(*step);
+                    }
+                }
+                return outcome;
+            };
+            let record = self.left.iter().find(|kept| kept.index == step).cloned();
+            run = run.with_record(step, record);
+        }
+    }
+
+    /// Does the present step's job, which answers this.
+    fn work(&mut self, output: &str) -> String {
+        self.act(|run| advance(run, at(0)).unwrap());
+        let (id, _) = calling(&self.run);
+        self.act(|run| poll(run, done(output), at(1)).unwrap());
+        id.to_string()
+    }
+}
+
+#[test]
+fn a_grader_that_sends_the_work_back_two_steps_meets_no_old_answer() {
+    let plan = plan_of(json!([job("coder"), job("writer"), job("grader")]), KINDS);
+    let run = start(new_run(3), plan, at(0)).unwrap();
+    let mut kept = Kept {
+        run,
+        left: Vec::new(),
+    };
+    let mut ids = BTreeSet::new();
+    for grade in ["bad", "worse", "good"] {
+        for (step, answer) in ["made", "written", grade].into_iter().enumerate() {
+            assert_eq!(kept.run.head.current.0, u16::try_from(step).unwrap());
+            assert!(
+                kept.run.step.output.is_none(),
+                "an output of an older round"
+            );
+            assert!(ids.insert(kept.work(answer)), "an id was used twice");
+        }
+    }
+    assert_eq!(
+        (kept.run.head.status, kept.run.head.epoch),
+        (Status::Done, 2)
+    );
+    assert_eq!(
+        kept.run.step.attempt, 3,
+        "a loop keeps the number of attempts"
+    );
+}
+
+#[test]
+fn a_kind_s_budget_is_its_own() {
+    let plan = plan_of(json!([job("coder"), job("writer"), job("grader")]), KINDS);
+    let mut kept = Kept {
+        run: start(new_run(3), plan, at(0)).unwrap(),
+        left: Vec::new(),
+    };
+    while kept.run.head.status == Status::Running {
+        kept.work("bad");
+    }
+    let failure = kept.run.head.failure.unwrap();
+    assert_eq!(failure.message, "not good after 4 grades");
+}
