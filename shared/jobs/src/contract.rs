@@ -3,63 +3,63 @@
 use serde::{Deserialize, Serialize};
 use towpath_engine::{AgentKind, Comment, Decision, JobId, Role, RunId, StepIndex, WorkspaceId};
 
-/// What a job reads from the file named by `$TOWPATH_CONTEXT`.
+/// The work contract, which a job reads as JSON from the file named by `$TOWPATH_CONTEXT`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contract {
-    /// The job's own identity.
+    /// The identity of the job.
     pub job: JobId,
-    /// Its run.
+    /// The run that the job works for.
     pub run: RunId,
-    /// Whose run it is.
+    /// The workspace that owns the run.
     pub workspace: WorkspaceId,
-    /// The step it works for.
+    /// The step that the job works for.
     pub step: StepIndex,
-    /// In which role.
+    /// The role of the job within its step.
     pub role: Role,
-    /// What its agent is for.
+    /// The kind of the agent that does the work, for example `coder`.
     pub agent_kind: AgentKind,
     /// The name of the pipeline.
     pub pipeline: String,
-    /// Whether this is the run's last step.
+    /// Whether the step is the last one of the run.
     pub is_final: bool,
-    /// Who asked for the run.
+    /// The name of the person or API key that asked for the run.
     pub initiated_by: Option<String>,
     /// What is to be done.
     pub objective: Objective,
     /// The branch to work on.
     pub branch: String,
-    /// What was asked and answered in this step.
+    /// The questions that were asked in this step, with their answers.
     pub decisions: Vec<Decision>,
-    /// What is to be changed of the attempt before.
-    pub revision: Option<Changes>,
-    /// What the gate's probe found, for its helper.
+    /// The changes that a human asked for, if the previous result was sent back.
+    pub revision: Option<RequestedChanges>,
+    /// The findings of the gate's probe, for its helper.
     pub findings: Option<Findings>,
-    /// Where the outputs of earlier steps are, in order: references, to be fetched when they are needed.
+    /// References to the outputs of earlier steps, in the order of the steps. A job fetches what it needs.
     pub outputs: Vec<OutputLink>,
 }
 
-/// What is to be done: the block's words.
+/// What is to be done, in the words of the block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Objective {
-    /// The block.
+    /// The id of the block.
     pub block: String,
-    /// Its title.
+    /// The title of the block.
     pub title: String,
-    /// Its description.
+    /// The description of the block.
     pub description: String,
 }
 
-/// What a human asked to be changed.
+/// The changes that a human asked for when a result was sent back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Changes {
-    /// Where the result that was sent back is.
+pub struct RequestedChanges {
+    /// The path in the API of the result that was sent back.
     pub previous: String,
-    /// What is to be changed.
+    /// What is to be changed, in general.
     pub feedback: Option<String>,
-    /// The same, place by place.
+    /// Remarks on single parts of the result.
     pub comments: Vec<Comment>,
 }
 
@@ -67,20 +67,20 @@ pub struct Changes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Findings {
-    /// In short.
+    /// A short description of what is wrong.
     pub summary: Option<String>,
     /// The names of the checks that failed.
     pub failing: Vec<String>,
 }
 
-/// Where an earlier output is.
+/// A reference to the output of an earlier step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputLink {
-    /// The step that made it.
+    /// The step that made the output.
     pub step: StepIndex,
-    /// What its agent was for.
+    /// The kind of the agent that made the output.
     pub agent_kind: AgentKind,
-    /// Its path in the API.
+    /// The path of the output in the API.
     pub href: String,
 }
