@@ -1,90 +1,128 @@
-//! How this crate fails, and how a job does.
+//! The errors of this crate, and the reasons for which a job ends badly.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use towpath_runtime::{JobSnapshot, JobStatus, SubstrateError, error_class};
+use rustix::io::Errno;
+use towpath_jobs::{JobSnapshot, StartError, Unreadable, error_class};
 
-/// The class of a job whose answer file cannot be taken: too large, not a file, not UTF-8.
-pub const ANSWER_REFUSED: &str = "answer_refused";
-
-/// What can go wrong between a caller, a job's folder and its supervisor.
+/// What can go wrong between a caller, the folder of a job and its supervisor.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file system refused.
+    /// The file system refused an operation.
     #[error("cannot {what} {path}: {source}")]
     File {
-        /// What was tried.
+        /// The operation, as a verb.
         what: &'static str,
-        /// With which file.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A record is not what this version writes.
-    #[error("{path} cannot be understood: {source}")]
+    /// A record in the folder of a job is not valid.
+    #[error("{path} is not a valid record: {source}")]
     Record {
-        /// The record.
+        /// The file that holds the record.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the parser.
         source: serde_json::Error,
     },
-    /// The supervisor could not be run.
+    /// The id of a job cannot be the name of a folder.
+    #[error("the job id {job:?} cannot be the name of a folder")]
+    JobId {
+        /// The id.
+        job: String,
+    },
+    /// The program of the supervisor could not be run.
     #[error("cannot run the supervisor {path}: {source}")]
     Supervisor {
         /// The program.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The supervisor ended, or answered nonsense, before it took the job.
-    #[error("the supervisor did not take the job ({said}); its own words may be in {log}")]
-    NotTaken {
-        /// What it answered.
+    /// The supervisor ended, or gave an answer that is not one, before it accepted the job.
+    #[error("the supervisor did not accept the job ({said}); its log {log} may say why")]
+    NotAccepted {
+        /// The answer of the supervisor.
         said: String,
-        /// Where it logs.
+        /// The log of the supervisor.
         log: PathBuf,
     },
-    /// Whoever sent the specification ended in the middle of it. Nothing was started.
-    #[error("the job's specification broke off")]
+    /// The caller ended before it had sent the whole request. Nothing was started.
+    #[error("the job's request ended early")]
     BrokenOrder,
-    /// What a dead supervisor left behind does not die.
-    #[error("processes of group {pgid} are still alive after they were killed; end them by hand")]
+    /// A supervisor has taken the lock of the job, and neither accepts the job nor lets go of the lock.
+    #[error(
+        "a supervisor is about to accept {job} and does not go on; the stop is noted, try again"
+    )]
+    Accepting {
+        /// The id of the job.
+        job: String,
+    },
+    /// Processes that a dead supervisor left behind survive SIGKILL.
+    #[error("processes of group {pgid} are still alive after SIGKILL; end them by hand")]
     Leftover {
         /// The process group.
         pgid: i32,
     },
-    /// Only a job that has ended can be removed.
-    #[error("{job} has not ended, so its folder stays")]
+    /// A job that has not ended cannot be removed.
+    #[error("{job} has not ended, so its folder is kept")]
     NotEnded {
-        /// The job.
+        /// The id of the job.
         job: String,
     },
-    /// A thread of this process is gone.
-    #[error("a background task of the process substrate ended early")]
+    /// A background thread of this process ended before its work was done.
+    #[error("a background task of the process runtime ended early")]
     Interrupted,
 }
 
 impl Error {
-    /// Names the file and the attempt in an I/O error.
+    /// Makes an error of an I/O error. `what` is the operation that was tried, as a verb.
     pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { what, path, source }
     }
+
+    /// Whether the machine lacks disk space, memory, processes or open files at the moment.
+    fn is_lack_of_room(&self) -> bool {
+        let (Self::File { source, .. } | Self::Supervisor { source, .. }) = self else {
+            return false;
+        };
+        let kinds = [
+            ErrorKind::StorageFull,
+            ErrorKind::QuotaExceeded,
+            ErrorKind::OutOfMemory,
+            ErrorKind::WouldBlock,
+        ];
+        let files = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+        kinds.contains(&source.kind()) || files.contains(&source.raw_os_error())
+    }
 }
 
-impl From<Error> for SubstrateError {
+impl From<Error> for Unreadable {
     fn from(error: Error) -> Self {
-        Self::Unavailable(error.to_string())
+        Self(error.to_string())
+    }
+}
+
+/// The errors of a start. All of those that tell of a lack of room come from before the supervisor runs.
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        match error {
+            error if error.is_lack_of_room() => Self::NoRoom(error.to_string()),
+            error @ Error::JobId { .. } => Self::Refused(error.to_string()),
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }
 
 /// Why a job ended otherwise than by its command's success.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// One of [`error_class`], or [`ANSWER_REFUSED`].
+    /// One of the words in [`error_class`].
     pub(crate) class: &'static str,
-    /// The same for people.
+    /// The reason in a sentence for people.
     pub(crate) message: String,
 }
 
@@ -96,30 +134,56 @@ impl Failure {
         }
     }
 
-    /// It was asked to stop.
+    /// The command could not be started, or what it needs could not be prepared.
+    pub(crate) fn start(message: impl Into<String>) -> Self {
+        Self::new(error_class::START_FAILED, message)
+    }
+
+    /// The job was asked to stop.
     pub(crate) fn stopped() -> Self {
         Self::new(error_class::STOPPED, "stopped on request")
     }
 
-    /// Its supervisor is gone.
+    /// The supervisor of the job is gone.
     pub(crate) fn evicted() -> Self {
         Self::new(
             error_class::EVICTED,
-            "the job's supervisor ended without a word (killed, or the machine restarted)",
+            "the job's supervisor was killed, or the machine restarted",
         )
     }
 
-    /// The job's last snapshot.
+    /// The last snapshot of the job.
     pub(crate) fn snapshot(self) -> JobSnapshot {
-        let status = if self.class == error_class::STOPPED {
-            JobStatus::Terminated
-        } else {
-            JobStatus::Failed
+        JobSnapshot::ended_badly(self.class, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_machine_has_no_room_and_anything_else_may_have_started_the_job() {
+        let failed = |errno: Errno| {
+            StartError::from(Error::Supervisor {
+                path: PathBuf::from("towpath"),
+                source: io::Error::from_raw_os_error(errno.raw_os_error()),
+            })
         };
-        JobSnapshot {
-            terminal_error_class: Some(self.class.to_owned()),
-            terminal_error_message: Some(self.message),
-            ..JobSnapshot::of(status)
+        for errno in [
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::NOMEM,
+            Errno::AGAIN,
+            Errno::MFILE,
+            Errno::NFILE,
+        ] {
+            assert!(
+                matches!(failed(errno), StartError::NoRoom(_)),
+                "{errno:?}: {:?}",
+                failed(errno)
+            );
         }
+        assert!(matches!(failed(Errno::NOENT), StartError::Unavailable(_)));
     }
 }

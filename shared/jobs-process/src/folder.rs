@@ -1,4 +1,5 @@
-//! A job's folder: its records, each written whole or not at all, and the lock that tells whether its supervisor lives.
+//! The folder of a job: its records, each written whole or not at all, and the lock that tells whether its supervisor
+//! lives.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -9,26 +10,26 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use towpath_runtime::JobSnapshot;
+use towpath_jobs::JobSnapshot;
 
 use crate::error::{Error, Failure};
 use crate::system::{self, Identity};
 
-/// What a supervisor has written down about the job it took. Its existence is what "accepted" means.
+/// What a supervisor records about the job it accepted. A job is accepted if and only if this record exists.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct State {
-    /// The supervisor's process, for people. Whether it lives is told by the lock alone.
+    /// The process id of the supervisor, for people. Whether it lives is told by the lock alone.
     pub(crate) supervisor: u32,
-    /// When it took the job, in milliseconds since the Unix epoch.
+    /// The time at which the job was accepted, in milliseconds since the Unix epoch.
     pub(crate) accepted_ms: u64,
-    /// Whether the command has been let go.
+    /// Whether the command has been started.
     pub(crate) running: bool,
-    /// The process group that works for the job at the moment.
+    /// The process group that works for the job at the moment, if one does.
     pub(crate) group: Option<Identity>,
 }
 
-/// A request to stop.
+/// A request to stop. Without a [`State`] it is the tombstone of a job that must never begin.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stop {
@@ -59,12 +60,12 @@ impl Folder {
         &self.0
     }
 
-    /// Where the command runs.
+    /// The directory the command runs in.
     pub(crate) fn work(&self) -> PathBuf {
         self.0.join("work")
     }
 
-    /// Where the command may leave its answer.
+    /// The file in which the command may leave its answer.
     pub(crate) fn output(&self) -> PathBuf {
         self.0.join("output")
     }
@@ -85,7 +86,7 @@ impl Folder {
         self.0.join("stderr.log")
     }
 
-    /// What the supervisor itself has to complain about.
+    /// The log of the supervisor itself.
     pub(crate) fn log(&self) -> PathBuf {
         self.0.join("supervisor.log")
     }
@@ -115,7 +116,7 @@ impl Folder {
         self.0.is_dir()
     }
 
-    /// Whether a supervisor took this job, ever, or it was ended before one could.
+    /// Whether a supervisor ever accepted this job, or it ended before one could.
     pub(crate) fn accepted(&self) -> bool {
         self.state_file().exists() || self.exit_file().exists()
     }
@@ -124,18 +125,18 @@ impl Folder {
         read_json(&self.state_file())
     }
 
-    /// Notes the acceptance so that it survives a power cut, the folder's own name included.
+    /// Records that the job is accepted so that it survives a power cut, with the name of the folder.
     pub(crate) fn accept(&self, state: &State) -> Result<(), Error> {
         write_json(&self.state_file(), state, Durable::Yes)?;
         self.0.parent().map_or(Ok(()), sync_dir)
     }
 
-    /// Notes a change that need not survive a power cut: no process does either.
+    /// Records a change that need not survive a power cut, as no process does either.
     pub(crate) fn note(&self, state: &State) -> Result<(), Error> {
         write_json(&self.state_file(), state, Durable::No)
     }
 
-    /// When the job ended, by the end's own file. Cheap, and says no more than that.
+    /// The time at which the job ended, if it has. Cheaper than reading how.
     pub(crate) fn ended_at(&self) -> Option<SystemTime> {
         fs::metadata(self.exit_file())
             .and_then(|meta| meta.modified())
@@ -146,7 +147,7 @@ impl Folder {
         read_json(&self.exit_file())
     }
 
-    /// The job's end. Whoever writes it holds the lock.
+    /// Records the end of the job. Only to be called by the holder of the lock.
     pub(crate) fn end(&self, snapshot: &JobSnapshot) -> Result<(), Error> {
         write_json(&self.exit_file(), snapshot, Durable::Yes)
     }
@@ -155,7 +156,7 @@ impl Folder {
         read_json(&self.stop_file())
     }
 
-    /// Leaves a request to stop for the supervisor. The first one stands.
+    /// Writes the request to stop so that it survives a power cut. The first one counts.
     pub(crate) fn ask_stop(&self, stop: &Stop) -> Result<(), Error> {
         if self.stop_file().exists() {
             return Ok(());
@@ -164,7 +165,7 @@ impl Folder {
         self.0.parent().map_or(Ok(()), sync_dir)
     }
 
-    /// Takes the lock if nobody has it.
+    /// Takes the lock, if no process has it.
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>, Error> {
         let path = self.lock_file();
         loop {
@@ -181,7 +182,7 @@ impl Folder {
         }
     }
 
-    /// Returns when nobody holds the lock, which may take as long as a job does.
+    /// Returns when no process holds the lock, which may take as long as a job does.
     pub(crate) fn await_lock(&self) -> Result<(), Error> {
         let file = self.open_lock()?;
         file.lock_shared()
@@ -202,7 +203,7 @@ impl Folder {
         options.open(&path).map_err(Error::file("open", &path))
     }
 
-    /// Finds out what became of the job, and brings it to its end if nobody else can any more.
+    /// Finds out what became of the job, and records its end if its supervisor no longer can.
     pub(crate) fn look(&self) -> Result<Found, Error> {
         if let Some(end) = self.ended()? {
             return Ok(Found::Ended(end));
@@ -217,14 +218,14 @@ impl Folder {
                 (None, Some(state)) => Found::Alive(state),
                 (None, None) => Found::Nothing,
             }),
-            // Removed while we looked.
+            // The folder was removed in the meantime.
             Err(_) if !self.exists() => Ok(Found::Nothing),
             Err(error) => Err(error),
         }
     }
 
-    /// With the lock in hand no supervisor lives. What one left behind is killed, and the end it did not live to
-    /// write is written.
+    /// Does what a supervisor can no longer do: whoever holds the lock knows that none lives. Kills what a supervisor
+    /// left behind and records the end that it did not live to record.
     pub(crate) fn settle(&self, _lock: &Lock) -> Result<Found, Error> {
         if let Some(end) = self.ended()? {
             return Ok(Found::Ended(end));
@@ -245,12 +246,12 @@ impl Folder {
     }
 }
 
-/// The folder's lock, held until dropped.
+/// The lock of a folder, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
 impl Lock {
-    /// Whether the locked file is still the one at `path`. A folder that was removed and made again has another.
+    /// Whether the locked file is still the one at `path`. A folder that was removed and made again has another one.
     fn is_at(&self, path: &Path) -> Result<bool, Error> {
         let ours = self.0.metadata().map_err(Error::file("read", path))?;
         match fs::metadata(path) {
@@ -263,8 +264,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Said outright: a process being forked at this moment has a copy of the descriptor for an instant longer, and
-        // closing ours alone would leave the lock with it.
+        // Unlocked explicitly: a process that is being forked at this moment has a copy of the descriptor for an instant
+        // longer, and closing this one alone would leave the lock with it.
         let _ = self.0.unlock();
     }
 }
@@ -276,13 +277,13 @@ pub(crate) enum Durable {
     No,
 }
 
-/// Makes a directory and its parents, each closed to other users.
+/// Makes a directory and its missing parents, each closed to other users.
 pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(Error::file("make", path))
 }
 
-/// A new file that only its owner can read.
+/// Opens a file to append to it. A new one can be read by its owner only.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
@@ -303,7 +304,7 @@ pub(crate) fn write_json<T: Serialize>(
     write_atomic(path, &bytes, durable).map_err(Error::file("write", path))
 }
 
-/// A reader sees the file as it was or as it will be, never half of it.
+/// Replaces a file in one step: a reader sees it as it was or as it will be.
 fn write_atomic(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let unique = format!(

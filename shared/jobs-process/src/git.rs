@@ -1,17 +1,17 @@
-//! Git, as a job's supervisor uses it: told everything, asking nobody, and never led outside the working copy.
+//! Git, as a supervisor uses it: fully configured, without prompts, and never outside the working copy.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use towpath_runtime::error_class;
+use towpath_jobs::{error_class, last_lines};
 
 use crate::error::Failure;
 use crate::group::Launch;
-use crate::job::inherited;
-use crate::output::last_words;
-use crate::supervise::{Supervisor, WORDS_MAX};
+use crate::job::Job;
+use crate::order::inherited;
+use crate::output::WORDS_MAX;
 
-/// What of a job's own environment git gets to see: how to log in, and whom to trust.
+/// The variables of a job's environment that git gets to see: how to log in, and whom to trust.
 const OF_THE_JOB: [&str; 4] = [
     "GIT_ASKPASS",
     "GIT_SSH_COMMAND",
@@ -19,15 +19,15 @@ const OF_THE_JOB: [&str; 4] = [
     "SSH_AUTH_SOCK",
 ];
 
-/// Settings that hold for each command, whatever the user's or the copy's say. Hooks in particular would run with the
-/// credentials that the job's command was not given.
+/// Settings of each git command, whatever the configuration of the user or of the working copy says. Hooks in
+/// particular would run with credentials that the job's command was not given.
 const SETTINGS: [(&str, &str); 6] = [
     ("protocol.ext.allow", "never"),
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("commit.gpgSign", "false"),
     ("push.followTags", "false"),
-    // It would go on in the background after the job has ended.
+    // A garbage collection would go on in the background after the job has ended.
     ("gc.auto", "0"),
 ];
 
@@ -35,15 +35,15 @@ const SETTINGS: [(&str, &str); 6] = [
 pub(crate) struct Git {
     dir: PathBuf,
     env: BTreeMap<String, String>,
-    /// What must not appear in a message.
+    /// Texts that must not appear in a message.
     secrets: Vec<String>,
 }
 
-/// What a git command said.
+/// What a git command printed.
 pub(crate) struct Said {
     pub(crate) ok: bool,
     pub(crate) stdout: String,
-    /// For people: bounded, without secrets.
+    /// The end of it for people, without secrets.
     pub(crate) words: String,
 }
 
@@ -56,7 +56,7 @@ impl Git {
                 env.insert(name.to_owned(), value.clone());
             }
         }
-        // Its words are read below.
+        // The working copy recognises some of its messages.
         env.insert("LC_ALL".to_owned(), "C".to_owned());
         env.insert("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned());
         env.insert("GIT_ALLOW_PROTOCOL".to_owned(), SCHEMES.join(":"));
@@ -66,7 +66,8 @@ impl Git {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         if let Some(full) = &repo.with_credentials {
-            // So that they are neither among the arguments, for all to see, nor in the copy's configuration.
+            // Here the credentials are neither among the arguments, which all users can see, nor in the working copy's
+            // configuration.
             settings.push((format!("url.{full}.insteadOf"), repo.url.clone()));
         }
         env.insert("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string());
@@ -81,27 +82,23 @@ impl Git {
         }
     }
 
-    /// From now on only the repository in this directory is meant, even if it disappears.
+    /// From now on only the repository in this directory is used, even if it disappears.
     pub(crate) fn settle(&mut self) {
         let dir = self.dir.to_string_lossy().into_owned();
         self.env.insert("GIT_DIR".to_owned(), format!("{dir}/.git"));
         self.env.insert("GIT_WORK_TREE".to_owned(), dir);
     }
 
-    /// Runs a git command to its end. Fails only with the job.
-    pub(crate) fn try_run(
-        &self,
-        supervisor: &mut Supervisor,
-        args: &[&str],
-    ) -> Result<Said, Failure> {
+    /// Runs a git command to its end. Fails only if the job ends, or git cannot be run.
+    pub(crate) fn try_run(&self, job: &mut Job, args: &[&str]) -> Result<Said, Failure> {
         let launch = Launch {
             program: "git".to_owned(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: self.env.clone(),
             dir: self.dir.clone(),
         };
-        let ended = supervisor
-            .attend(&launch, None)
+        let ended = job
+            .run(&launch, None)
             .map_err(|failure| match failure.class {
                 // There is no git here, or no process for it.
                 error_class::START_FAILED => Failure {
@@ -116,7 +113,7 @@ impl Git {
         } else {
             &ended.stderr
         };
-        let words = redact(&last_words(words, WORDS_MAX), &self.secrets);
+        let words = redact(&last_lines(words, WORDS_MAX), &self.secrets);
         Ok(Said {
             ok: ended.status.is_some_and(|status| status.success()),
             stdout,
@@ -124,14 +121,9 @@ impl Git {
         })
     }
 
-    /// Runs a git command that must succeed, and returns what it printed. `what` completes "cannot …".
-    pub(crate) fn run(
-        &self,
-        supervisor: &mut Supervisor,
-        what: &str,
-        args: &[&str],
-    ) -> Result<String, Failure> {
-        let said = self.try_run(supervisor, args)?;
+    /// Runs a git command that must succeed, and returns its standard output. `what` completes "cannot …".
+    pub(crate) fn run(&self, job: &mut Job, what: &str, args: &[&str]) -> Result<String, Failure> {
+        let said = self.try_run(job, args)?;
         if said.ok {
             Ok(said.stdout)
         } else {
@@ -140,7 +132,7 @@ impl Git {
     }
 }
 
-/// The failure of a job whose working copy could not be made or published.
+/// The failure of a job whose working copy could not be made, or used.
 pub(crate) fn failed(what: &str, words: &str) -> Failure {
     Failure::new(
         error_class::CHECKOUT_FAILED,
@@ -154,15 +146,15 @@ fn redact(text: &str, secrets: &[String]) -> String {
         .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
 }
 
-/// The ways to a repository that git may take. `ext` would run any command.
+/// The protocols that git may use. `ext` would run any command.
 const SCHEMES: [&str; 5] = ["https", "http", "ssh", "git", "file"];
 
-/// A repository's address, found harmless, with the credentials it may carry set apart.
+/// The checked address of a repository, with the credentials it may carry kept apart.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Repo {
-    /// What may be shown.
+    /// The address without credentials, which may be shown.
     pub(crate) url: String,
-    /// What git has to use, if that is something else.
+    /// The address with credentials, if there are any.
     with_credentials: Option<String>,
     secrets: Vec<String>,
 }
@@ -189,7 +181,7 @@ impl Repo {
             if host.starts_with('-') || user.starts_with('-') {
                 return Err("has a host that begins with a hyphen".to_owned());
             }
-            // A user name alone is how one logs in over ssh, and no secret there.
+            // Over ssh a user name alone is not a secret.
             let harmless = user.is_empty() || (!scheme.starts_with("http") && !user.contains(':'));
             if harmless {
                 return Ok(plain);
@@ -208,7 +200,7 @@ impl Repo {
             });
         }
         if first.contains("::") && !first.starts_with('[') {
-            return Err("names a remote helper, and those can run anything".to_owned());
+            return Err("names a remote helper, which could run any command".to_owned());
         }
         if let Some((host, _)) = first.split_once(':') {
             let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
@@ -221,12 +213,12 @@ impl Repo {
         if text.starts_with('/') {
             Ok(plain)
         } else {
-            Err("is a relative path; give it in full".to_owned())
+            Err("is a relative path; use an absolute one".to_owned())
         }
     }
 }
 
-/// Whether a text can name a branch: git's own rules, and no leading hyphen.
+/// Whether a text can be the name of a branch: git's own rules, and no leading hyphen.
 pub(crate) fn is_branch(name: &str) -> bool {
     let part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
     let char = |char: char| char.is_control() || " ~^:?*[\\".contains(char);
@@ -245,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_could_run_something_are_refused() {
+    fn addresses_that_could_run_a_command_are_refused() {
         for text in [
             "",
             "-u",

@@ -1,10 +1,10 @@
-//! A process group of the job's: started so that it is on record before it does anything, and ended with everyone in
+//! A process group that works for a job: it is on record before it does anything, and is ended with every process in
 //! it.
 //!
-//! The process that becomes the command begins as this program again (the launcher), which waits at a socket for the
-//! word what to run. The supervisor writes down its process group first and only then sends the word. If the supervisor
-//! dies in between, the socket closes and the launcher ends without having run anything; so there is no moment at which
-//! a command runs that nobody could find.
+//! The process that becomes the command begins as this program again (the launcher), which waits at a socket to
+//! be told what to run. The supervisor records the process group first and only then tells it. If the supervisor
+//! dies in between, the socket closes and the launcher ends without having run anything; so no
+//! command ever runs that is not on record.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -24,10 +24,11 @@ use crate::error::Error;
 use crate::output::Stream;
 use crate::system::{self, DYING, Identity, LOOK};
 
-/// Set in the environment of a launcher, and of nothing else: a command's environment is made from scratch.
+/// The environment variable that makes this program a launcher. A command never inherits it: its environment is made
+/// from scratch.
 pub(crate) const LAUNCHER: &str = "TOWPATH_LAUNCHER";
 
-/// What to run.
+/// A program to run.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Launch {
     pub(crate) program: String,
@@ -36,12 +37,12 @@ pub(crate) struct Launch {
     pub(crate) dir: PathBuf,
 }
 
-/// Why nothing runs.
+/// Why a group was not started.
 #[derive(Debug)]
 pub(crate) enum LaunchError {
-    /// The program could not be executed; in words that follow its name.
+    /// The program could not be executed, for this reason.
     Program(String),
-    /// It was not the program's fault.
+    /// The launcher could not be run or recorded.
     Other(Error),
 }
 
@@ -55,8 +56,8 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Starts a group, with its output going to the logs, or into memory. `record` is told which group it is before
-    /// the program runs; if it fails the program does not run.
+    /// Starts a group. Its output goes to the logs, if there are any. `record` is called with the identity of the group
+    /// before the program runs; if it fails, the program does not run.
     pub(crate) fn start(
         launch: &Launch,
         logs: Option<(&Path, &Path)>,
@@ -77,7 +78,7 @@ impl Group {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(failed("run"))?;
-        // It holds the launcher's end of the socket.
+        // The command holds the launcher's end of the socket.
         drop(command);
         let identity = Identity::of(Pid::from_child(&child));
         let prepared = record(&identity).and_then(|()| {
@@ -88,16 +89,16 @@ impl Group {
         let (stdout, stderr) = match prepared {
             Ok(streams) => streams,
             Err(error) => {
-                // Nothing was said to the launcher, so it ends by itself.
+                // The launcher was told nothing, so it ends by itself.
                 drop(ours);
                 let _ = child.wait();
                 return Err(LaunchError::Other(error));
             }
         };
-        // If this fails the launcher is gone, as its end will tell.
+        // If this fails the launcher is gone, as its exit will tell.
         let _ = serde_json::to_vec(launch).map(|word| ours.write_all(&word));
         let _ = ours.shutdown(Shutdown::Write);
-        // The launcher's socket closes without a word when it becomes the program.
+        // The launcher's end closes without a message when it becomes the program.
         let mut complaint = String::new();
         let _ = ours.read_to_string(&mut complaint);
         if !complaint.is_empty() {
@@ -114,7 +115,8 @@ impl Group {
         })
     }
 
-    /// Waits for the leader to exit, at most so long. Its process stays a corpse, so that the group's number stays its.
+    /// Waits for the leader to exit, for `longest` at most. The leader stays a zombie, so that the number of the group is
+    /// not used again.
     pub(crate) fn exited_within(&self, longest: Duration) -> bool {
         !matches!(
             self.exited.recv_timeout(longest),
@@ -122,8 +124,8 @@ impl Group {
         )
     }
 
-    /// Ends whoever is left: asks, waits for `grace`, kills. Returns when all are gone, with what the program printed
-    /// last and the leader's status, unless it is stuck in the kernel.
+    /// Ends the processes that are left: SIGTERM, then SIGKILL after `grace`. Returns when all are gone, with what the
+    /// program printed last and the status of the leader, unless the leader is stuck in the kernel.
     pub(crate) fn end(mut self, grace: Duration) -> Ended {
         if self.has_living() {
             system::signal(&self.identity, Signal::TERM);
@@ -144,7 +146,8 @@ impl Group {
         }
     }
 
-    /// A leader whose first thread ended looks dead and is not, so both are asked.
+    /// Whether a process of the group is alive. A leader whose first thread ended looks dead and is not, hence the two
+    /// questions.
     fn has_living(&self) -> bool {
         !self.exited_within(Duration::ZERO) || system::has_living(&self.identity)
     }
@@ -164,7 +167,7 @@ impl Group {
     }
 }
 
-/// What is left of a group that ended.
+/// What a group that ended leaves.
 pub(crate) struct Ended {
     pub(crate) status: Option<ExitStatus>,
     pub(crate) stdout: Vec<u8>,
@@ -178,7 +181,7 @@ impl LaunchError {
     }
 }
 
-/// Tells when the leader has exited, without taking its status.
+/// Reports when the leader has exited, without collecting its status.
 fn watch(leader: Pid) -> mpsc::Receiver<()> {
     let (tell, exited) = mpsc::channel();
     std::thread::spawn(move || {
@@ -189,7 +192,7 @@ fn watch(leader: Pid) -> mpsc::Receiver<()> {
     exited
 }
 
-/// This very program, even if its file was replaced since: an upgrade must not end the jobs that run.
+/// The path of this very program, even if its file was replaced: an upgrade must not end jobs that run.
 fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") {
         Ok(PathBuf::from("/proc/self/exe"))
@@ -203,9 +206,9 @@ pub(crate) fn is_launcher() -> bool {
     std::env::var_os(LAUNCHER).is_some()
 }
 
-/// Waits for the word what to run, and becomes it.
+/// Waits to be told what to run, and becomes that program.
 pub(crate) fn launcher() -> ExitCode {
-    // A duplicate that closes when the program takes over; the program's own standard input is nothing.
+    // A duplicate that closes when the program takes over. The program's own standard input is empty.
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else {
         return ExitCode::FAILURE;
     };
@@ -214,7 +217,7 @@ pub(crate) fn launcher() -> ExitCode {
     if socket.read_to_end(&mut word).is_err() {
         return ExitCode::FAILURE;
     }
-    // Half a word, or none: the supervisor is gone.
+    // The message is incomplete: the supervisor is gone.
     let Ok(launch) = serde_json::from_slice::<Launch>(&word) else {
         return ExitCode::FAILURE;
     };

@@ -1,13 +1,19 @@
-//! What a caller hands to a supervisor, through its standard input. Never written down, never printed.
+//! What a caller and a supervisor say to each other: the request through the supervisor's standard input, never written
+//! down and never printed, and one line in answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use towpath_engine::JobId;
-use towpath_runtime::{Checkout, JobSpec};
+use towpath_jobs::{Checkout, CommandWork, JobRequest};
 
-/// A job specification in the form that crosses the pipe.
+/// The supervisor's answer when it has accepted the job: from then on the job is known, whatever happens.
+pub(crate) const TAKEN: &str = "taken";
+/// The supervisor's answer when the job was accepted, or ended, before.
+pub(crate) const KNOWN: &str = "known";
+
+/// A job request in the form that crosses the pipe.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Order {
@@ -20,24 +26,24 @@ pub(crate) struct Order {
     pub(crate) grace: Duration,
 }
 
-impl From<&JobSpec> for Order {
-    fn from(spec: &JobSpec) -> Self {
+impl Order {
+    pub(crate) fn new(request: &JobRequest, work: &CommandWork) -> Self {
         Self {
-            job: spec.job.clone(),
-            command: spec.command.clone(),
-            env: spec.env.clone(),
-            context: spec.context.clone(),
-            checkout: spec.checkout.clone(),
-            max_run: spec.max_run,
-            grace: spec.grace,
+            job: request.job.clone(),
+            command: work.command.clone(),
+            env: work.env.clone(),
+            context: request.context.clone(),
+            checkout: work.checkout.clone(),
+            max_run: request.max_run,
+            grace: request.grace,
         }
     }
 }
 
-/// The part of this process's environment that a command gets to see, before its own.
+/// The part of this process's environment that a command gets to see, beneath its own.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "USER"];
 
-/// The inherited part of a command's environment, and `more` names from the same place.
+/// The inherited part of a command's environment, and the variables named in `more`.
 pub(crate) fn inherited(more: &[&str]) -> BTreeMap<String, String> {
     let names = INHERITED.iter().chain(more);
     names

@@ -1,4 +1,4 @@
-//! What a job prints: kept in bounded logs, its end remembered, and made fit to be shown.
+//! What a job prints: kept in logs of bounded size, with its end in memory.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,32 +10,34 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::folder::create_private;
 
-/// How much of a stream its log keeps, before the last part is all that is kept.
-pub(crate) const LOG_CAP: u64 = 64 * 1024 * 1024;
-/// How much of the end of a stream is remembered.
-pub(crate) const TAIL: usize = 64 * 1024;
-/// How long a stream may stay open after everyone in the job's group is gone: who holds it has left the group.
+/// The beginning of a stream that its log keeps, in bytes. Of the rest only the end is kept.
+const LOG_CAP: u64 = 64 * 1024 * 1024;
+/// The end of a stream that is kept, in bytes.
+const TAIL: usize = 64 * 1024;
+/// The most that a message tells of the end of a standard error, in bytes.
+pub(crate) const WORDS_MAX: usize = 2 * 1024;
+/// How long a stream may stay open after all processes of the group are gone: whoever holds it has left the group.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// A pipe being read to its end by a thread, so that the one who writes to it never waits.
+/// A pipe that a thread reads to its end, so that whoever writes to it never waits.
 pub(crate) struct Stream {
     shared: Arc<Mutex<Kept>>,
     ended: mpsc::Receiver<()>,
 }
 
-/// What is kept of a stream.
+/// The kept parts of a stream.
 struct Kept {
     log: Option<File>,
     cap: u64,
     logged: u64,
-    /// Bytes past the cap.
+    /// Bytes beyond the cap.
     omitted: u64,
     tail: VecDeque<u8>,
     closed: bool,
 }
 
 impl Stream {
-    /// Reads `pipe` into `log`, or only into memory.
+    /// Begins to read `pipe`, into `log` if there is one.
     pub(crate) fn read<R: Read + Send + 'static>(
         pipe: Option<R>,
         log: Option<&Path>,
@@ -71,7 +73,7 @@ impl Stream {
         Ok(Self { shared, ended })
     }
 
-    /// The end of the stream, once it is over. Call when its writers are gone.
+    /// The end of the stream. To be called when its writers are gone.
     pub(crate) fn finish(self) -> Vec<u8> {
         let _ = self.ended.recv_timeout(DRAIN);
         let mut kept = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +113,7 @@ impl Kept {
         self.tail.drain(..excess);
     }
 
-    /// A log that cannot be written (the disk is full) must not fail the job: what matters is kept in memory.
+    /// A log that cannot be written (the disk is full) does not fail the job: the end of the stream is in memory.
     fn write(&mut self, bytes: &[u8]) {
         if let Some(log) = &mut self.log {
             let _ = log.write_all(bytes);
@@ -143,60 +145,7 @@ impl Kept {
     }
 }
 
-/// The end of `bytes` as text of at most `max` bytes, cut between characters.
-pub(crate) fn tail_text(bytes: &[u8], max: usize) -> String {
-    let end = bytes
-        .get(bytes.len().saturating_sub(max)..)
-        .unwrap_or_default();
-    let begun = end.len() < bytes.len();
-    // A cut may have gone through a character: skip what is left of it, three bytes at most.
-    let rest = if begun {
-        end.iter()
-            .take(3)
-            .take_while(|byte| **byte & 0xC0 == 0x80)
-            .count()
-    } else {
-        0
-    };
-    let text = String::from_utf8_lossy(end.get(rest..).unwrap_or_default()).into_owned();
-    // Each byte that is no UTF-8 has become three.
-    let from = (text.len().saturating_sub(max)..=text.len()).find(|at| text.is_char_boundary(*at));
-    text.get(from.unwrap_or(0)..).unwrap_or_default().to_owned()
-}
-
-/// The last lines of what was printed for a person to read in a message: at most `max` bytes, no control characters.
-pub(crate) fn last_words(bytes: &[u8], max: usize) -> String {
-    let text = plain(&tail_text(bytes, TAIL));
-    let text = text.trim();
-    if text.len() <= max {
-        return text.to_owned();
-    }
-    let end = tail_text(text.as_bytes(), max);
-    // Whole lines, unless there is but one.
-    end.split_once('\n')
-        .map_or(end.clone(), |(_, lines)| lines.to_owned())
-        .trim()
-        .to_owned()
-}
-
-/// Without colours, cursor movements and other control characters. Line ends and tabs stay.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(char) = chars.next() {
-        if char == '\u{1b}' {
-            // `ESC [` parameters, then a letter; of any other sequence one character.
-            if chars.next() == Some('[') {
-                chars.by_ref().find(|char| ('@'..='~').contains(char));
-            }
-        } else if !char.is_control() || matches!(char, '\n' | '\t') {
-            out.push(char);
-        }
-    }
-    out
-}
-
-/// The last lines of the two logs, `lines` in all: of each half, and what one does not need goes to the other.
+/// The last lines of the two logs, `lines` in all: half from each, and what one does not need goes to the other.
 pub(crate) fn tail_of_logs(stdout: &Path, stderr: &Path, lines: usize) -> io::Result<String> {
     let (stdout, stderr) = (read_tail(stdout)?, read_tail(stderr)?);
     let (out, err): (Vec<&str>, Vec<&str>) = (stdout.lines().collect(), stderr.lines().collect());
@@ -226,7 +175,7 @@ fn read_tail(path: &Path) -> io::Result<String> {
     if length <= MOST {
         return Ok(text);
     }
-    // The first line is half a line.
+    // The first line may be half a line.
     Ok(text
         .split_once('\n')
         .map_or(text.clone(), |(_, lines)| lines.to_owned()))
@@ -257,24 +206,6 @@ mod tests {
                 .trim_start_matches('.'),
             "last\n"
         );
-    }
-
-    #[test]
-    fn text_is_cut_between_characters_and_bounded_whatever_its_bytes() {
-        assert_eq!(tail_text("aéé".as_bytes(), 3), "é");
-        assert_eq!(tail_text("aéé".as_bytes(), 4), "éé");
-        assert_eq!(tail_text(&[0xFF; 100], 10), "\u{FFFD}".repeat(3));
-        assert_eq!(tail_text(b"short", 10), "short");
-    }
-
-    #[test]
-    fn last_words_carry_no_control_characters_and_begin_with_a_whole_line() {
-        assert_eq!(
-            last_words(b"\x1b[31merror\x1b[0m: \x07no\r\n\tsuch file\n", 100),
-            "error: no\n\tsuch file"
-        );
-        assert_eq!(last_words(b"one line\nanother line\nlast", 12), "last");
-        assert_eq!(last_words(b"0123456789", 4), "6789");
     }
 
     #[test]

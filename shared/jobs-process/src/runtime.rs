@@ -1,50 +1,52 @@
-//! The substrate as its callers see it. Nothing here is remembered: each answer comes from the job's folder.
+//! The process runtime as its callers see it. Nothing is remembered here: each answer comes from the folder of the job.
 
-use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 use towpath_engine::JobId;
-use towpath_runtime::{JobSnapshot, JobSpec, JobStatus, Substrate, SubstrateError};
+use towpath_jobs::{
+    JobRequest, JobSnapshot, JobStatus, Runtime, StartError, Started, Unreadable, Work,
+};
 
 use crate::error::Error;
-use crate::folder::{Folder, Found, Stop, create_private, make_dir};
+use crate::folder::{Folder, Found, Stop, create_private};
 use crate::group::LAUNCHER;
-use crate::job::Order;
+use crate::order::{KNOWN, Order, TAKEN};
 use crate::output::tail_of_logs;
-use crate::supervise::{KNOWN, TAKEN};
+use crate::root::Root;
 use crate::system;
 use crate::watch::{News, Watcher, when_quiet};
 
-/// How a folder is called while it is being deleted.
-const REMOVED: &str = ".removed-";
+/// How long a supervisor may take between the lock and its decision whether to accept the job: in practice, a write.
+const ACCEPTING: Duration = Duration::from_secs(10);
 
-/// Jobs as local process groups, each in a folder under one root. Any number of these, in any number of processes, may
-/// share a root.
+/// The runtime of kind `process`: jobs are local process groups, each with a folder under one root.
+///
+/// Any number of these, in any number of processes, may share a root. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct ProcessSubstrate(Arc<Inner>);
+pub struct ProcessRuntime(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    root: PathBuf,
+    root: Root,
     supervisor: PathBuf,
-    /// Supervisors started by this process, so that they can be laid to rest when they end.
+    /// The supervisors that this process started, so that their exit status can be collected.
     children: Mutex<Vec<Child>>,
     watchers: Mutex<Vec<mpsc::Sender<News>>>,
 }
 
-impl ProcessSubstrate {
-    /// Jobs under `root`, which is made when the first one starts, supervised by the program `supervisor`. It is run
-    /// as `supervisor supervise --dir DIR` and calls [`crate::supervise`].
+impl ProcessRuntime {
+    /// A runtime with the folders of its jobs under `root`, which is made when the first job starts. The program
+    /// `supervisor` is run as `supervisor supervise --dir DIR` and has to call [`crate::supervise`].
     pub fn new(root: PathBuf, supervisor: PathBuf) -> Self {
         // The supervisor and the command run in other directories.
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-        // A bare name is looked for on the PATH.
+        // A bare name is searched for on the PATH.
         let bare = supervisor.components().count() == 1 && supervisor.is_relative();
         let supervisor = if bare {
             supervisor
@@ -52,43 +54,27 @@ impl ProcessSubstrate {
             absolute(supervisor)
         };
         Self(Arc::new(Inner {
-            root: absolute(root),
+            root: Root::new(absolute(root)),
             supervisor,
             children: Mutex::default(),
             watchers: Mutex::default(),
         }))
     }
 
-    /// Refuses this substrate where functions run on AWS: the sandbox is frozen between invocations and thrown away
-    /// without notice, and a job in it with them.
+    /// Waits until a job has ended, and returns its last snapshot. `None`: no job of this id was ever started here.
+    /// Works for jobs that another process started, and uses nothing while it waits but a sleeping thread.
     ///
     /// # Errors
-    /// [`SubstrateError::Refused`] with the reason if `on_aws`.
-    pub fn refuse_on_aws(on_aws: bool) -> Result<(), SubstrateError> {
-        let reason = "the process substrate runs jobs beside the function that starts them, and on AWS a function's \
-                      sandbox is frozen between calls: use the ecs substrate, or an executor";
-        if on_aws {
-            Err(SubstrateError::Refused(reason.to_owned()))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Waits until the job has ended, and says how. `None`: no job of this id was ever started here. Works for jobs
-    /// that another process started, and costs nothing while it waits but a sleeping thread.
-    ///
-    /// # Errors
-    /// [`SubstrateError::Unavailable`] if the job's folder cannot be read.
-    pub async fn ended(&self, job: &JobId) -> Result<Option<JobSnapshot>, SubstrateError> {
+    /// If the folder of the job cannot be read.
+    pub async fn ended(&self, job: &JobId) -> Result<Option<JobSnapshot>, Error> {
         loop {
-            let folder = self.0.folder(job);
-            match self.on_folder(job, |folder| folder.look()).await? {
+            match self.on_folder(job, Folder::look).await? {
                 Found::Nothing => return Ok(None),
                 Found::Ended(end) => return Ok(Some(end)),
                 Found::Alive(_) => {}
             }
             let (tell, told) = oneshot::channel();
-            when_quiet(folder, move |result| {
+            when_quiet(self.0.root.folder(job)?, move |result| {
                 let _ = tell.send(result);
             })?;
             told.await.map_err(|_| Error::Interrupted)??;
@@ -96,7 +82,7 @@ impl ProcessSubstrate {
     }
 
     /// Calls `on_end` once for each job under the root that has ended or ends from now on, whoever started it, until
-    /// the watcher is dropped. The calls come from one thread, in the order the ends are noticed.
+    /// the watcher is dropped. The calls come from one thread, in the order in which the ends are noticed.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -104,7 +90,7 @@ impl ProcessSubstrate {
         let inner = Arc::downgrade(&self.0);
         let every_scan = move || {
             if let Some(inner) = inner.upgrade() {
-                inner.lay_to_rest();
+                inner.collect_children();
             }
         };
         let (watcher, tell) = Watcher::start(self.0.root.clone(), on_end, every_scan)?;
@@ -116,22 +102,25 @@ impl ProcessSubstrate {
         Ok(watcher)
     }
 
-    /// Deletes the folder of a job that has ended, with its logs and its answer. The job is forgotten with it: a start
-    /// with its id would run it again.
+    /// Deletes the folder of a job that has ended, with its logs and its answer. Its tombstone goes with it: a start
+    /// with the same id would run the job again.
     ///
     /// # Errors
-    /// If the job has not ended, or its folder cannot be deleted.
-    pub async fn remove(&self, job: &JobId) -> Result<(), SubstrateError> {
+    /// [`Error::NotEnded`] if the job has not ended; others if its folder cannot be deleted.
+    pub async fn remove(&self, job: &JobId) -> Result<(), Error> {
         let job = job.clone();
-        Ok(self.in_background(move |inner| inner.remove(&job)).await?)
+        self.in_background(move |inner| inner.root.remove(&job))
+            .await
     }
 
-    /// Deletes the folders of all jobs that ended longer than `keep` ago. Returns how many.
+    /// Deletes the folders of all jobs that ended longer than `keep` ago, as [`ProcessRuntime::remove`] does, and
+    /// returns how many. `keep` has to be longer than any start may be on its way.
     ///
     /// # Errors
-    /// If one cannot be deleted.
-    pub async fn sweep(&self, keep: Duration) -> Result<usize, SubstrateError> {
-        Ok(self.in_background(move |inner| inner.sweep(keep)).await?)
+    /// If a folder cannot be deleted.
+    pub async fn sweep(&self, keep: Duration) -> Result<usize, Error> {
+        self.in_background(move |inner| inner.root.sweep(keep))
+            .await
     }
 
     async fn on_folder<T: Send + 'static>(
@@ -140,18 +129,18 @@ impl ProcessSubstrate {
         work: impl FnOnce(&Folder) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let job = job.clone();
-        self.in_background(move |inner| work(&inner.folder(&job)))
+        self.in_background(move |inner| work(&inner.root.folder(&job)?))
             .await
     }
 
-    /// Files and processes block, so they are kept off the async threads.
+    /// Operations on files and processes block, so they are kept off the async threads.
     async fn in_background<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let inner = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || {
-            inner.lay_to_rest();
+            inner.collect_children();
             work(&inner)
         });
         done.await.map_err(|_| Error::Interrupted)?
@@ -159,184 +148,134 @@ impl ProcessSubstrate {
 }
 
 impl Inner {
-    /// A job id is made of letters, digits and hyphens only, so it cannot lead elsewhere.
-    fn folder(&self, job: &JobId) -> Folder {
-        Folder::new(self.root.join(job.as_str()))
-    }
-
     fn start(&self, order: &Order) -> Result<(), Error> {
-        let folder = self.folder(&order.job);
+        let folder = self.root.folder(&order.job)?;
         if folder.accepted() {
             return Ok(());
         }
+        self.root.create()?;
         folder.create()?;
+        let mut child = self.run_supervisor(&folder)?;
         let path = folder.log();
-        let log = create_private(&path).map_err(Error::file("open", &path))?;
-        let not_run = |source| Error::Supervisor {
-            path: self.supervisor.clone(),
-            source,
-        };
-        let mut command = Command::new(&self.supervisor);
-        command
-            .args(["supervise", "--dir"])
-            .arg(folder.path())
-            .env_remove(LAUNCHER);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log);
-        let mut child = command.spawn().map_err(not_run)?;
-        let word = serde_json::to_vec(order).map_err(|source| Error::Record { path, source })?;
+        let message = serde_json::to_vec(order).map_err(|source| Error::Record { path, source })?;
         if let Some(mut stdin) = child.stdin.take() {
-            // If it does not listen, its answer is missing too.
-            let _ = stdin.write_all(&word);
+            // A supervisor that does not read it gives no answer either.
+            let _ = stdin.write_all(&message);
         }
         let mut said = String::new();
         if let Some(stdout) = child.stdout.take() {
             let _ = BufReader::new(stdout.take(4096)).read_line(&mut said);
         }
-        let said = said.trim();
         self.children
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(child);
-        if said != TAKEN && said != KNOWN {
-            let said = if said.is_empty() {
-                "it ended without a word".to_owned()
-            } else {
-                said.to_owned()
-            };
-            return Err(Error::NotTaken {
-                said,
-                log: folder.log(),
-            });
+        match said.trim() {
+            TAKEN | KNOWN => {}
+            said => {
+                let silent = "it ended without an answer";
+                return Err(Error::NotAccepted {
+                    said: if said.is_empty() { silent } else { said }.to_owned(),
+                    log: folder.log(),
+                });
+            }
         }
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         watchers.retain(|watcher| watcher.send(News::Started(order.job.clone())).is_ok());
         Ok(())
     }
 
-    /// Takes the status of supervisors that ended, which the system keeps until somebody does.
-    fn lay_to_rest(&self) {
+    fn run_supervisor(&self, folder: &Folder) -> Result<Child, Error> {
+        let path = folder.log();
+        let log = create_private(&path).map_err(Error::file("open", &path))?;
+        let mut command = Command::new(&self.supervisor);
+        command
+            .args(["supervise", "--dir"])
+            .arg(folder.path())
+            .env_remove(LAUNCHER)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        command.spawn().map_err(|source| Error::Supervisor {
+            path: self.supervisor.clone(),
+            source,
+        })
+    }
+
+    /// Collects the exit status of supervisors that ended, which the system keeps until somebody does.
+    fn collect_children(&self) {
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
         children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
-
-    fn remove(&self, job: &JobId) -> Result<(), Error> {
-        let folder = self.folder(job);
-        if !folder.exists() {
-            return Ok(());
-        }
-        let not_ended = || Error::NotEnded {
-            job: job.to_string(),
-        };
-        // Waiting for a supervisor to have its last word, which it had if the end is written.
-        let _lock = folder.try_lock()?.ok_or_else(not_ended)?;
-        folder.ended()?.ok_or_else(not_ended)?;
-        // Out of sight in one go: half a folder would look like a job that was never accepted.
-        let aside = self
-            .root
-            .join(format!("{REMOVED}{job}-{}", std::process::id()));
-        fs::rename(folder.path(), &aside).map_err(Error::file("rename", folder.path()))?;
-        delete(&aside)
-    }
-
-    fn sweep(&self, keep: Duration) -> Result<usize, Error> {
-        let Some(before) = SystemTime::now().checked_sub(keep) else {
-            return Ok(0);
-        };
-        let mut removed = 0;
-        for name in names(&self.root)? {
-            if name.starts_with(REMOVED) {
-                delete(&self.root.join(&name))?;
-            }
-            let Ok(job) = name.parse::<JobId>() else {
-                continue;
-            };
-            if self.folder(&job).ended_at().is_some_and(|at| at <= before) {
-                match self.remove(&job) {
-                    Ok(()) => removed += 1,
-                    // Its supervisor has written the end and is about to go.
-                    Err(Error::NotEnded { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(removed)
-    }
 }
 
-fn delete(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::file("delete", path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The names in a directory; none if there is no directory.
-pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Error> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::file("read", dir)(error)),
+fn snapshot(folder: &Folder) -> Result<Option<JobSnapshot>, Error> {
+    let state = match folder.look()? {
+        Found::Nothing => return Ok(None),
+        Found::Ended(end) => return Ok(Some(end)),
+        Found::Alive(state) => state,
     };
-    Ok(entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect())
+    let status = match folder.stop_asked()? {
+        Some(_) => JobStatus::Stopping,
+        None if state.running => JobStatus::Running,
+        None => JobStatus::Provisioning,
+    };
+    Ok(Some(JobSnapshot {
+        resource_stats: state.group.as_ref().and_then(system::usage),
+        ..JobSnapshot::of(status)
+    }))
+}
+
+/// Leaves the tombstone first and looks afterwards: a supervisor that accepts the job in between finds the tombstone
+/// before it runs anything, and with no supervisor the look itself records the end of the job.
+fn stop(folder: &Folder, job: &JobId, grace: Duration) -> Result<(), Error> {
+    folder.create()?;
+    if folder.ended()?.is_some() {
+        return Ok(());
+    }
+    folder.ask_stop(&Stop { grace })?;
+    let since = Instant::now();
+    // With the tombstone in place, nothing to be found means that somebody holds the lock at this moment: a supervisor
+    // that is about to accept the job, or another look.
+    while let Found::Nothing = folder.look()? {
+        if since.elapsed() > ACCEPTING {
+            return Err(Error::Accepting {
+                job: job.to_string(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 #[async_trait]
-impl Substrate for ProcessSubstrate {
+impl Runtime for ProcessRuntime {
     fn kind(&self) -> &'static str {
         "process"
     }
 
-    async fn start(&self, spec: &JobSpec) -> Result<(), SubstrateError> {
-        let order = Order::from(spec);
-        Ok(self
-            .in_background(move |inner| make_dir(&inner.root).and_then(|()| inner.start(&order)))
-            .await?)
+    async fn start(&self, request: &JobRequest) -> Result<Started, StartError> {
+        let Work::Command(work) = &request.work else {
+            let why =
+                "the runtime `process` runs commands, and cannot answer for a simulated agent";
+            return Err(StartError::Refused(why.to_owned()));
+        };
+        let order = Order::new(request, work);
+        self.in_background(move |inner| inner.start(&order)).await?;
+        Ok(Started::Accepted)
     }
 
-    async fn status(&self, job: &JobId) -> Result<Option<JobSnapshot>, SubstrateError> {
-        let look = |folder: &Folder| {
-            Ok(match folder.look()? {
-                Found::Nothing => None,
-                Found::Ended(end) => Some(end),
-                Found::Alive(state) => {
-                    let status = match folder.stop_asked()? {
-                        Some(_) => JobStatus::Stopping,
-                        None if state.running => JobStatus::Running,
-                        None => JobStatus::Provisioning,
-                    };
-                    let resource_stats = state.group.as_ref().and_then(system::usage);
-                    Some(JobSnapshot {
-                        resource_stats,
-                        ..JobSnapshot::of(status)
-                    })
-                }
-            })
-        };
-        Ok(self.on_folder(job, look).await?)
+    async fn status(&self, job: &JobId) -> Result<Option<JobSnapshot>, Unreadable> {
+        Ok(self.on_folder(job, snapshot).await?)
     }
 
-    async fn stop(&self, job: &JobId, grace: Duration) -> Result<(), SubstrateError> {
-        let stop = move |folder: &Folder| {
-            folder.create()?;
-            if folder.ended()?.is_none() {
-                // First the request, then the look: a supervisor that takes the job in between finds the request, and
-                // with no supervisor the look itself brings the job to its end.
-                folder.ask_stop(&Stop { grace })?;
-                folder.look()?;
-            }
-            Ok(())
-        };
+    async fn stop(&self, job: &JobId, grace: Duration) -> Result<(), Unreadable> {
+        let id = job.clone();
+        let stop = move |folder: &Folder| stop(folder, &id, grace);
         Ok(self.on_folder(job, stop).await?)
     }
 
-    async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, SubstrateError> {
+    async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {
         let tail = move |folder: &Folder| {
             if !folder.accepted() {
                 return Ok(None);
@@ -345,9 +284,5 @@ impl Substrate for ProcessSubstrate {
             tail.map(Some).map_err(Error::file("read", folder.path()))
         };
         Ok(self.on_folder(job, tail).await?)
-    }
-
-    fn console_url(&self, _job: &JobId) -> Option<String> {
-        None
     }
 }

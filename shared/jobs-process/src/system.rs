@@ -1,35 +1,35 @@
-//! What the system knows of processes: who is in a group, whether it is still the group that was written down, and what
-//! it uses.
+//! What the operating system knows of process groups: their members, whether a group is still the one on record, and
+//! what it uses.
 //!
 //! On Linux a group is identified beyond doubt by the machine's boot, its leader's start time and its session, all from
 //! `/proc`. Elsewhere the check is weaker: a group that a dead supervisor left is killed only while its leader lives and
-//! is in the session that was written down. A leader that ended and left children is not recognised there, and they are
-//! left alone rather than a stranger's processes killed.
+//! is in the session on record. If the leader has ended, its children are left alone there: they might be another's
+//! processes.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getsid, kill_process_group};
 use serde::{Deserialize, Serialize};
-use towpath_runtime::ResourceStats;
+use towpath_jobs::ResourceStats;
 
 use crate::error::Error;
 
-/// Which process group it was, so that another with the same number is not taken for it.
+/// The identity of a process group, by which another one with the same number is told from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Identity {
-    /// The group, and the process that leads it.
+    /// The number of the group and of the process that leads it.
     pub(crate) pgid: i32,
-    /// The session, that is the supervisor's.
+    /// The session, which is the supervisor's.
     session: i32,
-    /// When the leader started, in ticks since the boot. Linux only.
+    /// The start of the leader, in ticks since the machine was booted. Linux only.
     started: Option<u64>,
-    /// Which boot of the machine that was. Linux only.
+    /// The identity of that boot. Linux only.
     boot: Option<String>,
 }
 
 impl Identity {
-    /// The identity of a group whose leader is a child of ours that has not been waited for.
+    /// The identity of a group whose leader is a child of this process that has not been waited for.
     pub(crate) fn of(leader: Pid) -> Self {
         let pgid = leader.as_raw_pid();
         let session = getsid(Some(leader)).map_or(0, Pid::as_raw_pid);
@@ -46,24 +46,25 @@ impl Identity {
     }
 }
 
-/// How long processes may take to be gone after they were killed. Longer means stuck in the kernel.
+/// How long processes may take to be gone after SIGKILL. Those that take longer are stuck in the kernel.
 pub(crate) const DYING: Duration = Duration::from_secs(10);
-/// How often a group on its way out is looked at.
+/// The interval at which a group that is ending is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
-/// Sends a signal to a group. One that is gone already is none of our business.
+/// Sends a signal to a group. Does nothing if the group is gone.
 pub(crate) fn signal(group: &Identity, signal: Signal) {
     if let Some(pid) = group.pid() {
         let _ = kill_process_group(pid, signal);
     }
 }
 
-/// Whether anyone in the group lives. The leader is our child and not waited for, so the number is still the group's.
+/// Whether a process of the group is alive. The leader is a child of this process and not waited for, so the number is
+/// still the group's.
 pub(crate) fn has_living(group: &Identity) -> bool {
     platform::has_living(group.pgid)
 }
 
-/// Kills what a dead supervisor left of its group, if it is still that group.
+/// Kills what a dead supervisor left of this group.
 pub(crate) fn kill_leftover(group: &Identity) -> Result<(), Error> {
     let since = Instant::now();
     while platform::is_left(group) {
@@ -76,7 +77,7 @@ pub(crate) fn kill_leftover(group: &Identity) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the group uses at the moment, where the system tells.
+/// Measurements of the group, where the system offers them.
 pub(crate) fn usage(group: &Identity) -> Option<ResourceStats> {
     platform::usage(group)
 }
@@ -85,7 +86,7 @@ pub(crate) fn usage(group: &Identity) -> Option<ResourceStats> {
 mod platform {
     use std::fs;
 
-    use towpath_runtime::ResourceStats;
+    use towpath_jobs::ResourceStats;
 
     use super::Identity;
 
@@ -156,7 +157,7 @@ mod platform {
         group.boot.is_some() && group.boot == boot() && belongs(group, &members(group.pgid))
     }
 
-    /// Whether these members of a group of that number make it the one written down, with anyone alive. While the
+    /// Whether these members of a group of that number make it the group on record, and one of them is alive. While the
     /// group has a member the system gives its number to no new process, so a leader who started at another time means
     /// that the group died out and the number was used again.
     pub(super) fn belongs(group: &Identity, members: &[Stat]) -> bool {
@@ -180,7 +181,7 @@ mod platform {
         let uptime = fs::read_to_string("/proc/uptime").ok()?;
         let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
         let per_second = rustix::param::clock_ticks_per_second();
-        // On average since the leader started: two looks for a current figure would make this slow.
+        // The average since the leader started: a current figure would need two looks and the time between them.
         let age = ((uptime * per_second as f64) as u64).saturating_sub(group.started?);
         Some(ResourceStats {
             cpu_percent: (ticks * 100)
@@ -259,7 +260,7 @@ mod platform {
             ));
             assert!(
                 !belongs(&group(), &[member(70, 60, 1000, true)]),
-                "only a corpse is left"
+                "only a zombie is left"
             );
         }
     }
@@ -268,7 +269,7 @@ mod platform {
 #[cfg(not(target_os = "linux"))]
 mod platform {
     use rustix::process::{Pid, getsid, test_kill_process_group};
-    use towpath_runtime::ResourceStats;
+    use towpath_jobs::ResourceStats;
 
     use super::Identity;
 
@@ -280,7 +281,7 @@ mod platform {
         None
     }
 
-    /// Signals reach only the living here: a group of corpses answers with "not permitted".
+    /// Signals reach only living processes here: a group of zombies answers with "not permitted".
     pub(super) fn has_living(pgid: i32) -> bool {
         Pid::from_raw(pgid).is_some_and(|pid| test_kill_process_group(pid).is_ok())
     }

@@ -1,9 +1,9 @@
-//! Hearing of ended jobs at once: a sleeping thread per live job waits for its supervisor to let go of the lock, so
-//! nothing is polled but the list of folders, for jobs that other processes start.
+//! Reporting ended jobs at once. A sleeping thread per live job waits for the supervisor to let go of the lock; only the
+//! list of folders is polled, for jobs that other processes start.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -14,28 +14,28 @@ use towpath_engine::JobId;
 
 use crate::error::Error;
 use crate::folder::{Folder, Found};
-use crate::substrate::names;
+use crate::root::Root;
 
-/// How often the root is looked through for jobs that other processes started.
+/// The interval at which the root is searched for jobs that other processes started.
 const SCAN: Duration = Duration::from_millis(250);
-/// Enough for a thread that only waits.
+/// The stack of a thread that only waits, in bytes.
 const STACK: usize = 256 * 1024;
 
-/// Reports ended jobs until it is dropped: see [`crate::ProcessSubstrate::watch`]. A call that is under way when it is
-/// dropped goes on to its end; none begins after it. A thread that waits for a live job sleeps on until that job ends,
-/// and then ends without a word.
+/// A watcher reports ended jobs until it is dropped: see [`crate::ProcessRuntime::watch`]. A call that is under way at
+/// the drop goes on to its end; none begins after it. A thread that waits for a live job sleeps on until that job ends,
+/// and then ends without a report.
 #[derive(Debug)]
 pub struct Watcher {
     closed: Arc<AtomicBool>,
     tell: mpsc::Sender<News>,
 }
 
-/// What the watcher's thread is told.
+/// A message to the thread of a watcher.
 #[derive(Debug)]
 pub(crate) enum News {
     /// This process started a job.
     Started(JobId),
-    /// Nobody holds the job's lock any more.
+    /// No process holds the lock of the job any more.
     Quiet(JobId),
     /// The watcher was dropped.
     Closed,
@@ -43,7 +43,7 @@ pub(crate) enum News {
 
 impl Watcher {
     pub(crate) fn start(
-        root: PathBuf,
+        root: Root,
         on_end: impl FnMut(JobId) + Send + 'static,
         mut every_scan: impl FnMut() + Send + 'static,
     ) -> Result<(Self, mpsc::Sender<News>), Error> {
@@ -80,9 +80,9 @@ impl Drop for Watcher {
     }
 }
 
-/// The watcher's thread.
+/// The state of a watcher's thread.
 struct Watch<F> {
-    root: PathBuf,
+    root: Root,
     closed: Arc<AtomicBool>,
     tell: mpsc::Sender<News>,
     seen: HashMap<JobId, Seen>,
@@ -91,9 +91,9 @@ struct Watch<F> {
 
 #[derive(PartialEq)]
 enum Seen {
-    /// A thread waits for its lock.
+    /// A thread waits for the lock of the job.
     Alive,
-    /// Its end was reported.
+    /// The end of the job was reported.
     Ended,
 }
 
@@ -102,15 +102,12 @@ impl<F: FnMut(JobId)> Watch<F> {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Looks for jobs that were not known, and forgets those whose folder was removed.
+    /// Looks for jobs that are not known yet, and forgets those whose folder was removed.
     fn scan(&mut self) {
-        let jobs: HashSet<JobId> = match names(&self.root) {
-            Ok(names) => names
-                .into_iter()
-                .filter_map(|name| name.parse().ok())
-                .collect(),
+        let jobs: HashSet<JobId> = match self.root.jobs() {
+            Ok(jobs) => jobs.into_iter().collect(),
             Err(error) => {
-                tracing::warn!(%error, "cannot look for jobs");
+                tracing::warn!(%error, "cannot list the jobs");
                 return;
             }
         };
@@ -121,7 +118,7 @@ impl<F: FnMut(JobId)> Watch<F> {
         }
     }
 
-    /// Until the next scan is due.
+    /// Handles messages until the next scan is due.
     fn listen(&mut self, news: &mpsc::Receiver<News>) {
         let due = Instant::now() + SCAN;
         while let Ok(news) = news.recv_timeout(due.saturating_duration_since(Instant::now())) {
@@ -136,44 +133,47 @@ impl<F: FnMut(JobId)> Watch<F> {
         }
     }
 
+    /// Reports the job if it has ended, or has a thread wait for its end.
     fn look(&mut self, job: JobId) {
         if self.seen.contains_key(&job) || self.is_closed() {
             return;
         }
-        let folder = Folder::new(self.root.join(job.as_str()));
-        let seen = if folder.ended_at().is_some() {
-            Ok(Some(Seen::Ended))
-        } else {
-            folder.look().and_then(|found| match found {
-                // Not accepted yet; the next scan looks again.
-                Found::Nothing => Ok(None),
-                Found::Ended(_) => Ok(Some(Seen::Ended)),
-                Found::Alive(_) => {
-                    let (tell, quiet) = (self.tell.clone(), job.clone());
-                    when_quiet(folder, move |_| {
-                        let _ = tell.send(News::Quiet(quiet));
-                    })?;
-                    Ok(Some(Seen::Alive))
-                }
-            })
-        };
-        match seen {
-            Ok(Some(seen)) => {
-                let ended = seen == Seen::Ended;
-                self.seen.insert(job.clone(), seen);
-                if ended {
-                    (self.on_end)(job);
-                }
+        match self.see(&job) {
+            Ok(Some(Seen::Ended)) => {
+                self.seen.insert(job.clone(), Seen::Ended);
+                (self.on_end)(job);
             }
+            Ok(Some(Seen::Alive)) => {
+                self.seen.insert(job, Seen::Alive);
+            }
+            // Not accepted yet; the next scan looks again.
             Ok(None) => {}
             // The next scan tries again.
-            Err(error) => tracing::warn!(%job, %error, "cannot tell how the job is"),
+            Err(error) => tracing::warn!(%job, %error, "cannot read the state of the job"),
+        }
+    }
+
+    fn see(&self, job: &JobId) -> Result<Option<Seen>, Error> {
+        let folder = self.root.folder(job)?;
+        if folder.ended_at().is_some() {
+            return Ok(Some(Seen::Ended));
+        }
+        match folder.look()? {
+            Found::Nothing => Ok(None),
+            Found::Ended(_) => Ok(Some(Seen::Ended)),
+            Found::Alive(_) => {
+                let (tell, quiet) = (self.tell.clone(), job.clone());
+                when_quiet(folder, move |_| {
+                    let _ = tell.send(News::Quiet(quiet));
+                })?;
+                Ok(Some(Seen::Alive))
+            }
         }
     }
 }
 
-/// Calls `then`, from another thread, when nobody holds the folder's lock. A thread of its own, and not one of the
-/// runtime's: it may wait for days, and a runtime that shuts down would wait for it.
+/// Calls `then`, from another thread, when no process holds the lock of the folder. The thread is not one of tokio's: it
+/// may wait for days, and a tokio runtime that shuts down would wait for it.
 pub(crate) fn when_quiet(
     folder: Folder,
     then: impl FnOnce(Result<(), Error>) + Send + 'static,

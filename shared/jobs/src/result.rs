@@ -15,63 +15,34 @@ pub fn call_result(snapshot: JobSnapshot) -> Option<CallResult> {
     if !snapshot.status.is_final() {
         return None;
     }
-    let class = snapshot.terminal_error_class.as_deref();
-    Some(match (snapshot.status, class) {
+    let class = snapshot.terminal_error_class.clone();
+    Some(match (snapshot.status, class.as_deref()) {
         (JobStatus::Terminated, None) => done(snapshot),
-        (_, Some(error_class::EVICTED)) => lost(
-            LossCause::Crashed,
-            snapshot,
-            "what ran the job ended without a word",
-        ),
-        (_, Some(error_class::RECLAIMED)) => lost(
-            LossCause::Reclaimed,
-            snapshot,
-            "the job's machine was taken back",
-        ),
-        (_, Some(error_class::TIMED_OUT)) => lost(
-            LossCause::TimedOut,
-            snapshot,
-            "the job ran longer than it may",
-        ),
-        (_, Some(error_class::SIGNAL)) => lost(
-            LossCause::Killed,
-            snapshot,
-            "the command was ended by a signal",
-        ),
-        (_, Some(error_class::STOPPED)) => lost(
-            LossCause::Killed,
-            snapshot,
-            "the job was stopped from outside",
-        ),
-        // With an exit code the command ran: it is the push that failed, in the words of the previous release.
-        (_, Some(error_class::CHECKOUT_FAILED)) if snapshot.exit_code.is_none() => lost(
-            LossCause::Checkout,
-            snapshot,
-            "the working copy could not be made",
-        ),
-        (_, Some(error_class::CHECKOUT_FAILED | error_class::PUSH_FAILED)) => failed(
-            FailureKind::JobFailed,
-            "the command ended well, but its changes could not be pushed".to_owned(),
-            snapshot,
-        ),
-        (_, Some(error_class::START_FAILED)) => failed(
-            FailureKind::Dispatch,
-            "the command could not be started".to_owned(),
-            snapshot,
-        ),
-        (_, Some(error_class::ANSWER_REFUSED)) => failed(
-            FailureKind::Agent,
-            "the job's answer cannot be used".to_owned(),
-            snapshot,
-        ),
         (_, Some(error_class::AGENT_ERROR)) => agent_error(snapshot),
-        (_, _) => {
-            let message = match snapshot.exit_code {
-                Some(code) => format!("the command ended with exit code {code}"),
-                None => "the job failed".to_owned(),
-            };
-            failed(FailureKind::JobFailed, message, snapshot)
+        // With an exit code the command ran: it is the push that failed, in the words of the previous release.
+        (_, Some(error_class::CHECKOUT_FAILED)) if snapshot.exit_code.is_some() => {
+            failed(error_class::PUSH_FAILED, snapshot)
         }
+        (_, class) => {
+            let class = class.unwrap_or(error_class::EXIT_CODE);
+            match loss(class) {
+                Some((cause, otherwise)) => lost(cause, snapshot, otherwise),
+                None => failed(class, snapshot),
+            }
+        }
+    })
+}
+
+/// The cause of a loss, and the message for a snapshot that has none. `None`: the class is not that of a loss.
+fn loss(class: &str) -> Option<(LossCause, &'static str)> {
+    Some(match class {
+        error_class::EVICTED => (LossCause::Crashed, "what ran the job ended without a word"),
+        error_class::RECLAIMED => (LossCause::Reclaimed, "the job's machine was taken back"),
+        error_class::TIMED_OUT => (LossCause::TimedOut, "the job ran longer than it may"),
+        error_class::SIGNAL => (LossCause::Killed, "the command was ended by a signal"),
+        error_class::STOPPED => (LossCause::Killed, "the job was stopped from outside"),
+        error_class::CHECKOUT_FAILED => (LossCause::Checkout, "the working copy could not be made"),
+        _ => return None,
     })
 }
 
@@ -97,7 +68,26 @@ fn lost(cause: LossCause, snapshot: JobSnapshot, otherwise: &str) -> CallResult 
     })
 }
 
-fn failed(kind: FailureKind, message: String, snapshot: JobSnapshot) -> CallResult {
+fn failed(class: &str, snapshot: JobSnapshot) -> CallResult {
+    let (kind, message) = match (class, snapshot.exit_code) {
+        (error_class::START_FAILED, _) => {
+            (FailureKind::Dispatch, "the command could not be started")
+        }
+        (error_class::ANSWER_REFUSED, _) => (FailureKind::Agent, "the job's answer cannot be used"),
+        (error_class::PUSH_FAILED, _) => (
+            FailureKind::JobFailed,
+            "the command ended well, but its changes could not be pushed",
+        ),
+        (_, Some(code)) => {
+            let message = format!("the command ended with exit code {code}");
+            return failure(FailureKind::JobFailed, message, snapshot);
+        }
+        (_, None) => (FailureKind::JobFailed, "the job failed"),
+    };
+    failure(kind, message.to_owned(), snapshot)
+}
+
+fn failure(kind: FailureKind, message: String, snapshot: JobSnapshot) -> CallResult {
     CallResult::Failed(CallFailure {
         kind,
         message,
@@ -111,7 +101,7 @@ fn failed(kind: FailureKind, message: String, snapshot: JobSnapshot) -> CallResu
 fn agent_error(mut snapshot: JobSnapshot) -> CallResult {
     let message = snapshot.terminal_error_message.take();
     let message = message.unwrap_or_else(|| "the agent answered with an error".to_owned());
-    failed(FailureKind::Agent, message, snapshot)
+    failure(FailureKind::Agent, message, snapshot)
 }
 
 /// The end of what a failed command printed. The previous release kept it as the job's answer.

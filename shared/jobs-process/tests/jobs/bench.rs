@@ -8,9 +8,9 @@ use std::process::{Command, ExitCode};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use towpath_engine::{JobId, Role, RunId, StepIndex};
-use towpath_process::ProcessSubstrate;
-use towpath_runtime::{JobSnapshot, JobSpec, JobStatus, Substrate};
+use towpath_engine::JobId;
+use towpath_jobs::{CommandWork, JobRequest, JobSnapshot, JobStatus, Runtime, Work};
+use towpath_jobs_process::ProcessRuntime;
 
 /// Only so that a broken test ends: nothing passes or fails by it.
 const HANG: Duration = Duration::from_secs(120);
@@ -37,19 +37,19 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 /// A root of its own, gone with the test.
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
-    pub(crate) substrate: ProcessSubstrate,
+    pub(crate) runtime: ProcessRuntime,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let substrate = ProcessSubstrate::new(dir.path().join("jobs"), program());
-        Self { dir, substrate }
+        let runtime = ProcessRuntime::new(dir.path().join("jobs"), program());
+        Self { dir, runtime }
     }
 
     /// The same root as another process, or this one after a restart, would see it.
-    pub(crate) fn restarted(&self) -> ProcessSubstrate {
-        ProcessSubstrate::new(self.root(), program())
+    pub(crate) fn restarted(&self) -> ProcessRuntime {
+        ProcessRuntime::new(self.root(), program())
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -78,25 +78,25 @@ impl Bench {
         (path.clone(), Pipe::open(path))
     }
 
-    pub(crate) async fn start(&self, spec: &JobSpec) {
-        self.substrate.start(spec).await.unwrap();
+    pub(crate) async fn start(&self, request: &JobRequest) {
+        self.runtime.start(request).await.unwrap();
     }
 
     /// Starts the job and waits for its end.
-    pub(crate) async fn run(&self, spec: &JobSpec) -> JobSnapshot {
-        self.start(spec).await;
-        self.end_of(&spec.job).await
+    pub(crate) async fn run(&self, request: &JobRequest) -> JobSnapshot {
+        self.start(request).await;
+        self.end_of(&request.job).await
     }
 
     pub(crate) async fn end_of(&self, job: &JobId) -> JobSnapshot {
-        let end = tokio::time::timeout(HANG, self.substrate.ended(job))
+        let end = tokio::time::timeout(HANG, self.runtime.ended(job))
             .await
             .expect("the job hangs");
         end.unwrap().expect("the job was never started")
     }
 
     pub(crate) async fn status(&self, job: &JobId) -> Option<JobStatus> {
-        self.substrate
+        self.runtime
             .status(job)
             .await
             .unwrap()
@@ -112,6 +112,14 @@ impl Bench {
         .unwrap()
     }
 
+    /// Takes the lock of a job as a supervisor does, until the file is closed.
+    pub(crate) fn hold_lock(&self, job: &JobId) -> File {
+        std::fs::create_dir_all(self.folder(job)).unwrap();
+        let lock = File::create(self.folder(job).join("lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    }
+
     pub(crate) fn record(&self, job: &JobId, name: &str) -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(self.folder(job).join(name)).unwrap()).unwrap()
     }
@@ -122,50 +130,79 @@ fn program() -> PathBuf {
 }
 
 pub(crate) fn job() -> JobId {
-    let run: RunId = format!("run_{}", ulid::Ulid::new()).parse().unwrap();
-    JobId::derive(&run, StepIndex(2), 1, Role::Main)
+    format!("job_{}-2-1-main", ulid::Ulid::new())
+        .parse()
+        .unwrap()
 }
 
 /// A job that runs a shell script.
-pub(crate) fn script(script: &str) -> JobSpec {
+pub(crate) fn script(script: &str) -> JobRequest {
     command(&["sh", "-c", script])
 }
 
-pub(crate) fn command(words: &[&str]) -> JobSpec {
-    JobSpec {
+pub(crate) fn command(words: &[&str]) -> JobRequest {
+    JobRequest {
         job: job(),
-        workspace: "acme".to_owned(),
-        command: words.iter().map(|word| (*word).to_owned()).collect(),
-        env: BTreeMap::new(),
+        workspace: "acme".parse().unwrap(),
+        work: Work::Command(CommandWork {
+            command: words.iter().map(|word| (*word).to_owned()).collect(),
+            env: BTreeMap::new(),
+            checkout: None,
+        }),
         context: serde_json::json!({"objective": "mend it"}),
-        checkout: None,
         max_run: Duration::from_secs(3600),
         grace: Duration::from_secs(60),
     }
 }
 
+/// The command of a job, to be changed.
+pub(crate) fn work(request: &mut JobRequest) -> &mut CommandWork {
+    match &mut request.work {
+        Work::Command(work) => work,
+        Work::Simulated(script) => panic!("{script:?}"),
+    }
+}
+
 /// Starts a job from a process that has nothing else to do.
 pub(crate) fn start_here(root: &str, job: &str, text: &str) -> ExitCode {
-    let spec = JobSpec {
+    let request = JobRequest {
         job: job.parse().unwrap(),
         ..script(text)
     };
     run(async move {
-        ProcessSubstrate::new(root.into(), program())
-            .start(&spec)
-            .await
-            .unwrap()
+        let runtime = ProcessRuntime::new(root.into(), program());
+        runtime.start(&request).await.unwrap();
     });
     ExitCode::SUCCESS
 }
 
 /// The command that makes another process start this job.
-pub(crate) fn elsewhere(root: &Path, spec: &JobSpec) -> Command {
+pub(crate) fn elsewhere(root: &Path, request: &JobRequest) -> Command {
+    let Work::Command(work) = &request.work else {
+        panic!("{request:?}")
+    };
     let mut command = Command::new(program());
     command
         .arg("start")
         .arg(root)
-        .args([spec.job.as_str(), &spec.command[2]]);
+        .args([request.job.as_str(), &work.command[2]]);
+    command
+}
+
+/// Stops a job from a process that has nothing else to do.
+pub(crate) fn stop_here(root: &str, job: &str) -> ExitCode {
+    let job: JobId = job.parse().unwrap();
+    run(async move {
+        let runtime = ProcessRuntime::new(root.into(), program());
+        runtime.stop(&job, Duration::from_secs(60)).await.unwrap();
+    });
+    ExitCode::SUCCESS
+}
+
+/// The command that makes another process stop this job.
+pub(crate) fn stop_elsewhere(root: &Path, job: &JobId) -> Command {
+    let mut command = Command::new(program());
+    command.arg("stop").arg(root).arg(job.as_str());
     command
 }
 

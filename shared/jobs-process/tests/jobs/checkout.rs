@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use towpath_runtime::{Access, Answer, Checkout, JobSnapshot, JobSpec, JobStatus, error_class};
+use towpath_jobs::{Access, Answer, Checkout, JobRequest, JobSnapshot, JobStatus, error_class};
 
-use crate::bench::{Bench, class, message, script, trials};
+use crate::bench::{Bench, class, message, script, trials, work};
 
 trials![
     a_reader_finds_the_branch_and_changes_nothing,
@@ -15,7 +15,7 @@ trials![
     what_others_pushed_meanwhile_is_kept,
     a_conflict_with_what_others_pushed_fails_with_gits_words,
     the_first_commit_of_an_empty_repository_makes_the_branch,
-    names_that_could_run_something_are_refused,
+    names_that_could_run_a_command_are_refused,
     a_repository_that_is_not_there_fails_with_gits_words,
     credentials_in_an_address_are_used_and_never_told,
     git_in_a_job_without_checkout_finds_no_repository_around_it,
@@ -52,17 +52,16 @@ impl Origin {
         self.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"])
     }
 
-    fn job(&self, branch: &str, access: Access, text: &str) -> JobSpec {
+    fn job(&self, branch: &str, access: Access, text: &str) -> JobRequest {
         let checkout = Checkout {
             repo: self.0.clone(),
             branch: branch.to_owned(),
             base: None,
             access,
         };
-        JobSpec {
-            checkout: Some(checkout),
-            ..script(text)
-        }
+        let mut request = script(text);
+        work(&mut request).checkout = Some(checkout);
+        request
     }
 
     /// A script that commits to `file` on a branch from a clone of its own, as somebody else would.
@@ -117,10 +116,11 @@ async fn a_reader_finds_the_branch_and_changes_nothing() {
     let origin = Origin::new(&bench);
     let text = "cat readme; git branch --show-current; echo $TOWPATH_BRANCH $TOWPATH_BASE; echo x > new; git add .; \
                 git commit -qm mine; git config user.name";
-    let mut spec = origin.job("look", Access::Read, text);
-    spec.env
-        .insert("TOWPATH_AGENT".to_owned(), "reviewer".to_owned());
-    let end = bench.run(&spec).await;
+    let mut request = origin.job("look", Access::Read, text);
+    work(&mut request)
+        .env
+        .insert("TOWPATH_AGENT_KIND".to_owned(), "reviewer".to_owned());
+    let end = bench.run(&request).await;
     done(&end);
     assert_eq!(
         end.answer,
@@ -129,7 +129,7 @@ async fn a_reader_finds_the_branch_and_changes_nothing() {
         ))
     );
     assert_eq!(origin.branches(), "main");
-    let record = bench.record(&spec.job, "checkout.json");
+    let record = bench.record(&request.job, "checkout.json");
     assert_eq!(record["baseCommit"], origin.git(&["rev-parse", "main"]));
     assert_ne!(record["headCommit"], record["baseCommit"]);
     assert_eq!(record["pushed"], false);
@@ -140,12 +140,12 @@ async fn a_writers_changes_are_committed_and_pushed_on_a_new_branch() {
     let origin = Origin::new(&bench);
     let text = "mkdir dir; echo two > dir/new; git rm -q readme; git config core.hooksPath hooks; mkdir hooks; \
                 printf '#!/bin/sh\\nexit 1\\n' > hooks/prepare-commit-msg; chmod +x hooks/prepare-commit-msg";
-    let mut spec = origin.job("work/one", Access::Write, text);
-    spec.env.insert(
+    let mut request = origin.job("work/one", Access::Write, text);
+    work(&mut request).env.insert(
         "TOWPATH_COMMIT_MESSAGE".to_owned(),
         "--amend: mend it\n\n# not a comment".to_owned(),
     );
-    done(&bench.run(&spec).await);
+    done(&bench.run(&request).await);
     assert_eq!(origin.git(&["show", "work/one:dir/new"]), "two");
     assert_eq!(
         origin.git(&["log", "-1", "--format=%an|%ae|%s|%P", "work/one"]),
@@ -154,7 +154,7 @@ async fn a_writers_changes_are_committed_and_pushed_on_a_new_branch() {
             format!("Towpath|towpath@localhost|--amend: mend it|{parent}")
         }
     );
-    let record = bench.record(&spec.job, "checkout.json");
+    let record = bench.record(&request.job, "checkout.json");
     assert_eq!(record["headCommit"], origin.git(&["rev-parse", "work/one"]));
     assert_eq!(record["pushed"], true);
 }
@@ -177,7 +177,7 @@ async fn an_existing_branch_is_continued_and_nothing_is_pushed_without_changes()
         Access::Write,
         "cat a b; echo $TOWPATH_BASE; git rev-parse --abbrev-ref @{u}",
     );
-    next.checkout.as_mut().unwrap().base = Some("main".to_owned());
+    work(&mut next).checkout.as_mut().unwrap().base = Some("main".to_owned());
     let end = bench.run(&next).await;
     done(&end);
     assert_eq!(
@@ -188,11 +188,11 @@ async fn an_existing_branch_is_continued_and_nothing_is_pushed_without_changes()
 
     // A new branch can begin at another than the default, and only where there is one.
     let mut on_top = origin.job("more", Access::Write, "cat b");
-    on_top.checkout.as_mut().unwrap().base = Some("work".to_owned());
+    work(&mut on_top).checkout.as_mut().unwrap().base = Some("work".to_owned());
     done(&bench.run(&on_top).await);
     assert_eq!(origin.branches(), "main\nwork");
     let mut nowhere = origin.job("more", Access::Write, "true");
-    nowhere.checkout.as_mut().unwrap().base = Some("gone".to_owned());
+    work(&mut nowhere).checkout.as_mut().unwrap().base = Some("gone".to_owned());
     let end = bench.run(&nowhere).await;
     refused(&end);
     assert!(message(&end).contains("no branch \"gone\""), "{end:?}");
@@ -225,8 +225,10 @@ async fn a_conflict_with_what_others_pushed_fails_with_gits_words() {
     let origin = Origin::new(&bench);
     let text = format!("echo mine > file; {}", origin.somebody_else("work", "file"));
     let end = bench.run(&origin.job("work", Access::Write, &text)).await;
-    refused(&end);
-    assert_eq!(end.exit_code, Some(0));
+    assert_eq!(
+        (end.status, class(&end), end.exit_code),
+        (JobStatus::Failed, Some(error_class::PUSH_FAILED), Some(0))
+    );
     assert!(message(&end).contains("could not apply"), "{end:?}");
     assert_eq!(origin.git(&["show", "work:file"]), "theirs");
 }
@@ -244,7 +246,7 @@ async fn the_first_commit_of_an_empty_repository_makes_the_branch() {
     assert_eq!(origin.git(&["show", "main:a"]), "a");
 }
 
-async fn names_that_could_run_something_are_refused() {
+async fn names_that_could_run_a_command_are_refused() {
     let bench = Bench::new();
     let origin = Origin::new(&bench);
     let ran = bench.path("ran");
@@ -257,15 +259,15 @@ async fn names_that_could_run_something_are_refused() {
         (origin.0.as_str(), "a b", None),
         (origin.0.as_str(), "work", Some("-f")),
     ] {
-        let mut spec = script(&format!("touch {ran}"));
+        let mut request = script(&format!("touch {ran}"));
         let (repo, branch, base) = (repo.to_owned(), branch.to_owned(), base.map(str::to_owned));
-        spec.checkout = Some(Checkout {
+        work(&mut request).checkout = Some(Checkout {
             repo,
             branch,
             base,
             access: Access::Write,
         });
-        refused(&bench.run(&spec).await);
+        refused(&bench.run(&request).await);
         assert!(!Path::new(&ran).exists());
     }
 }
@@ -291,11 +293,12 @@ async fn credentials_in_an_address_are_used_and_never_told() {
         "#!/bin/sh\necho \"$@\" | tee -a $0.seen >&2\nexit 1\n",
     )
     .unwrap();
-    let mut spec =
+    let mut request =
         Origin("ssh://bot:hunter2@localhost/a.git".to_owned()).job("w", Access::Read, "true");
-    spec.env
+    work(&mut request)
+        .env
         .insert("GIT_SSH_COMMAND".to_owned(), format!("sh {login}"));
-    let end = bench.run(&spec).await;
+    let end = bench.run(&request).await;
     refused(&end);
     assert!(
         std::fs::read_to_string(format!("{login}.seen"))

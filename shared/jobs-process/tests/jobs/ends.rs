@@ -4,8 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use towpath_process::ANSWER_REFUSED;
-use towpath_runtime::{Answer, JobSpec, JobStatus, Substrate, error_class};
+use towpath_jobs::{Answer, JobRequest, JobStatus, Runtime, error_class};
 
 use crate::bench::{Bench, class, job, message, script, trials};
 
@@ -48,7 +47,7 @@ async fn an_answer_that_cannot_be_taken_fails_the_job() {
         let end = bench.run(&script(what)).await;
         assert_eq!(
             (end.status, class(&end)),
-            (JobStatus::Failed, Some(ANSWER_REFUSED)),
+            (JobStatus::Failed, Some(error_class::ANSWER_REFUSED)),
             "{what}"
         );
         assert!(message(&end).contains(why), "{end:?}");
@@ -96,6 +95,24 @@ async fn an_exit_code_is_told_with_the_last_words() {
         "{}",
         message(&end)
     );
+    let end = bench
+        .run(&script("echo 2 tests failed; echo make: error >&2; exit 2"))
+        .await;
+    assert_eq!(
+        end.printed.as_deref(),
+        Some("2 tests failed\nmake: error"),
+        "from both outputs"
+    );
+    let end = bench
+        .run(&script("echo a finding > $TOWPATH_OUTPUT; exit 1"))
+        .await;
+    assert_eq!(
+        (end.printed.as_deref(), end.answer),
+        (Some("a finding"), None)
+    );
+    let end = bench.run(&script("yes line | head -n 10000; exit 1")).await;
+    let printed = end.printed.unwrap();
+    assert!(printed.len() <= 4096 && printed.starts_with("line\nline"));
 }
 
 async fn a_command_killed_by_another_failed_by_signal() {
@@ -114,7 +131,7 @@ async fn a_job_may_not_run_longer_than_it_may() {
     let text = format!("trap '' TERM; exec 9> {pipe}; sleep 1000 & sleep 1000");
     let short = Duration::from_millis(300);
     let end = bench
-        .run(&JobSpec {
+        .run(&JobRequest {
             max_run: short,
             grace: short,
             ..script(&text)
@@ -186,18 +203,20 @@ async fn the_last_lines_can_be_read_while_the_job_runs() {
         "seq 1 100; echo trouble >&2; echo up > {gate}; read go < {}",
         bench.path("go")
     );
-    let spec = script(&text);
-    assert_eq!(bench.substrate.tail_logs(&spec.job, 3).await.unwrap(), None);
-    bench.start(&spec).await;
+    let request = script(&text);
+    assert_eq!(
+        bench.runtime.tail_logs(&request.job, 3).await.unwrap(),
+        None
+    );
+    bench.start(&request).await;
     up.next();
-    let snapshot = bench.substrate.status(&spec.job).await.unwrap().unwrap();
+    let snapshot = bench.runtime.status(&request.job).await.unwrap().unwrap();
     assert_eq!(snapshot.status, JobStatus::Running);
     assert_eq!(snapshot.resource_stats.is_some(), cfg!(target_os = "linux"));
     fs::write(bench.path("go"), "go\n").unwrap();
-    bench.end_of(&spec.job).await;
-    let tail = bench.substrate.tail_logs(&spec.job, 3).await.unwrap();
+    bench.end_of(&request.job).await;
+    let tail = bench.runtime.tail_logs(&request.job, 3).await.unwrap();
     assert_eq!(tail.as_deref(), Some("99\n100\ntrouble\n"));
-    assert_eq!(bench.substrate.console_url(&spec.job), None);
 }
 
 async fn a_removed_job_is_forgotten_and_a_live_one_stays() {
@@ -206,27 +225,23 @@ async fn a_removed_job_is_forgotten_and_a_live_one_stays() {
     let ended = script("true");
     bench.start(&live).await;
     bench.run(&ended).await;
-    assert!(bench.substrate.remove(&live.job).await.is_err());
-    bench.substrate.remove(&job()).await.unwrap();
-    bench.substrate.remove(&ended.job).await.unwrap();
+    assert!(bench.runtime.remove(&live.job).await.is_err());
+    bench.runtime.remove(&job()).await.unwrap();
+    bench.runtime.remove(&ended.job).await.unwrap();
     assert_eq!(bench.status(&ended.job).await, None);
     assert_eq!(bench.status(&live.job).await, Some(JobStatus::Running));
 
     bench.run(&ended).await;
     assert_eq!(
         bench
-            .substrate
+            .runtime
             .sweep(Duration::from_secs(3600))
             .await
             .unwrap(),
         0
     );
-    assert_eq!(bench.substrate.sweep(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(bench.runtime.sweep(Duration::ZERO).await.unwrap(), 1);
     assert_eq!(fs::read_dir(bench.root()).unwrap().count(), 1);
-    bench
-        .substrate
-        .stop(&live.job, Duration::ZERO)
-        .await
-        .unwrap();
+    bench.runtime.stop(&live.job, Duration::ZERO).await.unwrap();
     bench.end_of(&live.job).await;
 }

@@ -9,7 +9,9 @@
 
 mod bench;
 mod checkout;
+mod contract;
 mod ends;
+mod older;
 mod starting;
 mod stopping;
 mod watching;
@@ -20,9 +22,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     match args.iter().skip(1).map(String::as_str).collect::<Vec<_>>()[..] {
-        ["supervise", "--dir", dir] => towpath_process::supervise(Path::new(dir)),
+        ["supervise", "--dir", dir] => towpath_jobs_process::supervise(Path::new(dir)),
         // What another process of the cloud would do.
         ["start", root, job, script] => bench::start_here(root, job, script),
+        ["stop", root, job] => bench::stop_here(root, job),
         _ => {
             let arguments = libtest_mimic::Arguments::from_args();
             let tests = [
@@ -31,6 +34,8 @@ fn main() -> ExitCode {
                 stopping::tests(),
                 watching::tests(),
                 checkout::tests(),
+                older::tests(),
+                contract::tests(),
             ];
             libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
         }

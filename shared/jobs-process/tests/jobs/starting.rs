@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use towpath_process::ProcessSubstrate;
-use towpath_runtime::{Answer, JobSpec, JobStatus, Substrate, SubstrateError, error_class};
+use towpath_jobs::{Answer, JobRequest, JobStatus, Runtime, StartError, error_class};
+use towpath_jobs_process::ProcessRuntime;
 
-use crate::bench::{Bench, class, command, elsewhere, message, script, trials};
+use crate::bench::{Bench, class, command, elsewhere, job, message, script, trials, work};
 
 trials![
     sixteen_starts_at_once_from_many_processes_run_the_command_once,
@@ -22,61 +22,66 @@ trials![
     a_command_that_cannot_be_started_is_a_failed_job,
     a_command_sees_its_contract_and_little_else,
     a_secret_is_never_on_disk,
-    on_aws_it_is_refused_with_a_reason,
 ];
 
 async fn sixteen_starts_at_once_from_many_processes_run_the_command_once() {
     let bench = Bench::new();
-    let spec = script(&format!("echo ran >> {}", bench.path("runs")));
+    let request = script(&format!("echo ran >> {}", bench.path("runs")));
     let processes: Vec<_> = (0..8)
-        .map(|_| elsewhere(&bench.root(), &spec).spawn().unwrap())
+        .map(|_| elsewhere(&bench.root(), &request).spawn().unwrap())
         .collect();
     let tasks: Vec<_> = (0..8)
         .map(|_| {
-            let (substrate, spec) = (bench.restarted(), spec.clone());
-            tokio::spawn(async move { substrate.start(&spec).await })
+            let (runtime, request) = (bench.restarted(), request.clone());
+            tokio::spawn(async move { runtime.start(&request).await })
         })
         .collect();
     for task in tasks {
         task.await.unwrap().unwrap();
         assert!(
-            bench.status(&spec.job).await.is_some(),
+            bench.status(&request.job).await.is_some(),
             "a start returned before the job was known"
         );
     }
     for mut process in processes {
         assert!(process.wait().unwrap().success());
     }
-    assert_eq!(bench.end_of(&spec.job).await.status, JobStatus::Terminated);
-    bench.start(&spec).await;
+    assert_eq!(
+        bench.end_of(&request.job).await.status,
+        JobStatus::Terminated
+    );
+    bench.start(&request).await;
     assert_eq!(fs::read_to_string(bench.path("runs")).unwrap(), "ran\n");
 }
 
 async fn a_supervisor_that_comes_late_runs_nothing() {
     let bench = Bench::new();
-    let spec = script(&format!("echo ran >> {}", bench.path("runs")));
-    let order = overhear(&bench, &spec).await;
+    let request = script(&format!("echo ran >> {}", bench.path("runs")));
+    let order = overhear(&bench, &request).await;
     for expected in ["taken\n", "known\n"] {
         let mut late = Command::new(std::env::current_exe().unwrap());
         late.args(["supervise", "--dir"])
-            .arg(bench.folder(&spec.job));
+            .arg(bench.folder(&request.job));
         let said = late
             .stdin(fs::File::open(&order).unwrap())
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(said.stdout).unwrap(), expected);
     }
-    assert_eq!(bench.status(&spec.job).await, Some(JobStatus::Terminated));
+    assert_eq!(
+        bench.status(&request.job).await,
+        Some(JobStatus::Terminated)
+    );
     assert_eq!(fs::read_to_string(bench.path("runs")).unwrap(), "ran\n");
 }
 
 /// What a supervisor is told of this job, in a file, from one that only listens.
-async fn overhear(bench: &Bench, spec: &JobSpec) -> String {
+async fn overhear(bench: &Bench, request: &JobRequest) -> String {
     let (listener, order) = (bench.path("listener"), bench.path("order"));
     fs::write(&listener, format!("#!/bin/sh\ncat > {order}\necho known\n")).unwrap();
     fs::set_permissions(&listener, fs::Permissions::from_mode(0o700)).unwrap();
-    let substrate = ProcessSubstrate::new(bench.root(), listener.into());
-    substrate.start(spec).await.unwrap();
+    let runtime = ProcessRuntime::new(bench.root(), listener.into());
+    runtime.start(request).await.unwrap();
     order
 }
 
@@ -87,12 +92,12 @@ async fn a_supervisor_killed_at_any_moment_never_makes_the_command_run_twice() {
         // Held open here too, so that it counts as abandoned if the command never runs.
         let hold = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
         let runs = bench.path(&format!("runs{moment}"));
-        let spec = script(&format!("exec 9> {pipe}; echo ran >> {runs}; sleep 0.02"));
-        let order = overhear(&bench, &spec).await;
+        let request = script(&format!("exec 9> {pipe}; echo ran >> {runs}; sleep 0.02"));
+        let order = overhear(&bench, &request).await;
         let mut supervisor = Command::new(std::env::current_exe().unwrap());
         supervisor
             .args(["supervise", "--dir"])
-            .arg(bench.folder(&spec.job));
+            .arg(bench.folder(&request.job));
         supervisor
             .stdin(fs::File::open(&order).unwrap())
             .stdout(Stdio::null());
@@ -101,7 +106,7 @@ async fn a_supervisor_killed_at_any_moment_never_makes_the_command_run_twice() {
         std::thread::sleep(Duration::from_micros(500 * moment));
         supervisor.kill().unwrap();
         supervisor.wait().unwrap();
-        let end = bench.run(&spec).await;
+        let end = bench.run(&request).await;
         let evicted = class(&end) == Some(error_class::EVICTED);
         assert!(evicted || end.status == JobStatus::Terminated, "{end:?}");
         let times = fs::read_to_string(&runs).unwrap_or_default();
@@ -117,28 +122,28 @@ async fn a_supervisor_killed_at_any_moment_never_makes_the_command_run_twice() {
 
 async fn a_start_that_was_cut_short_is_finished_by_the_next() {
     let bench = Bench::new();
-    let spec = script("true");
+    let request = script("true");
     // The folder was made, and then the power went.
-    fs::create_dir_all(bench.folder(&spec.job)).unwrap();
-    fs::write(bench.folder(&spec.job).join("lock"), "").unwrap();
-    assert_eq!(bench.status(&spec.job).await, None);
+    fs::create_dir_all(bench.folder(&request.job)).unwrap();
+    fs::write(bench.folder(&request.job).join("lock"), "").unwrap();
+    assert_eq!(bench.status(&request.job).await, None);
     // A supervisor that ends before it has taken the job, and one that is not there.
     for broken in ["false", "/nowhere/towpath"] {
-        let error = ProcessSubstrate::new(bench.root(), broken.into())
-            .start(&spec)
+        let error = ProcessRuntime::new(bench.root(), broken.into())
+            .start(&request)
             .await
             .unwrap_err();
         assert!(
-            matches!(&error, SubstrateError::Unavailable(why) if why.contains("supervisor")),
+            matches!(&error, StartError::Unavailable(why) if why.contains("supervisor")),
             "{error}"
         );
-        assert_eq!(bench.status(&spec.job).await, None);
+        assert_eq!(bench.status(&request.job).await, None);
     }
     // A caller that dies in the middle of the specification.
     let mut supervisor = Command::new(std::env::current_exe().unwrap());
     supervisor
         .args(["supervise", "--dir"])
-        .arg(bench.folder(&spec.job));
+        .arg(bench.folder(&request.job));
     let mut child = supervisor
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -151,9 +156,9 @@ async fn a_start_that_was_cut_short_is_finished_by_the_next() {
         .write_all(b"{\"job\":\"job_")
         .unwrap();
     assert!(!child.wait().unwrap().success());
-    assert_eq!(bench.status(&spec.job).await, None);
+    assert_eq!(bench.status(&request.job).await, None);
 
-    assert_eq!(bench.run(&spec).await.status, JobStatus::Terminated);
+    assert_eq!(bench.run(&request).await.status, JobStatus::Terminated);
 }
 
 async fn a_launcher_that_loses_its_supervisor_runs_nothing() {
@@ -183,7 +188,7 @@ async fn a_launcher_that_loses_its_supervisor_runs_nothing() {
 async fn a_job_is_found_with_its_exit_code_after_a_restart() {
     let bench = Bench::new();
     let (gate, up) = bench.pipe("up");
-    let spec = script(&format!(
+    let request = script(&format!(
         "echo up > {gate}; read go < {}; exit 7",
         bench.path("go")
     ));
@@ -194,24 +199,24 @@ async fn a_job_is_found_with_its_exit_code_after_a_restart() {
             .unwrap()
             .success()
     );
-    bench.start(&spec).await;
+    bench.start(&request).await;
     up.next();
     let after = bench.restarted();
     assert_eq!(
-        after.status(&spec.job).await.unwrap().unwrap().status,
+        after.status(&request.job).await.unwrap().unwrap().status,
         JobStatus::Running
     );
-    let supervisor = bench.supervisor(&spec.job);
+    let supervisor = bench.supervisor(&request.job);
     assert_eq!(
         rustix::process::getsid(Some(supervisor)).unwrap(),
         supervisor,
         "in reach of the caller's Ctrl-C"
     );
     fs::write(bench.path("go"), "go\n").unwrap();
-    let end = after.ended(&spec.job).await.unwrap().unwrap();
+    let end = after.ended(&request.job).await.unwrap().unwrap();
     assert_eq!((end.status, end.exit_code), (JobStatus::Failed, Some(7)));
     assert_eq!(
-        bench.restarted().status(&spec.job).await.unwrap(),
+        bench.restarted().status(&request.job).await.unwrap(),
         Some(end)
     );
 }
@@ -221,9 +226,11 @@ async fn a_command_that_cannot_be_started_is_a_failed_job() {
     let plain = bench.path("plain");
     fs::write(&plain, "no program").unwrap();
     for program in ["no-such-program", "/no/such/program", plain.as_str(), "/"] {
-        let mut spec = command(&[program, "--token=hunter2"]);
-        spec.env.insert("TOKEN".to_owned(), "hunter2".to_owned());
-        let end = bench.run(&spec).await;
+        let mut request = command(&[program, "--token=hunter2"]);
+        work(&mut request)
+            .env
+            .insert("TOKEN".to_owned(), "hunter2".to_owned());
+        let end = bench.run(&request).await;
         assert_eq!(
             (end.status, class(&end)),
             (JobStatus::Failed, Some(error_class::START_FAILED)),
@@ -240,23 +247,28 @@ async fn a_command_that_cannot_be_started_is_a_failed_job() {
 
 async fn a_command_sees_its_contract_and_little_else() {
     let bench = Bench::new();
-    let mut spec = script(
+    let mut request = script(
         "cat $TOWPATH_CONTEXT; echo; pwd -P; read line || echo no input; env | cut -d= -f1 | sort",
     );
-    spec.env.extend([
+    work(&mut request).env.extend([
         ("TOWPATH_STEP".to_owned(), "2".to_owned()),
         ("HOME".to_owned(), "/home/agent".to_owned()),
     ]);
-    spec.env
+    work(&mut request)
+        .env
         .insert("TOWPATH_JOB_ID".to_owned(), "forged".to_owned());
-    let end = bench.run(&spec).await;
+    let end = bench.run(&request).await;
     let Some(Answer::Stdout(text)) = end.answer else {
         panic!("{end:?}")
     };
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some(r#"{"objective":"mend it"}"#));
-    let work = bench.folder(&spec.job).join("work").canonicalize().unwrap();
-    assert_eq!(lines.next(), work.to_str());
+    let dir = bench
+        .folder(&request.job)
+        .join("work")
+        .canonicalize()
+        .unwrap();
+    assert_eq!(lines.next(), dir.to_str());
     assert_eq!(lines.next(), Some("no input"));
     let known = [
         "GIT_CEILING_DIRECTORIES",
@@ -270,7 +282,6 @@ async fn a_command_sees_its_contract_and_little_else() {
         "TOWPATH_CONTEXT",
         "TOWPATH_JOB_ID",
         "TOWPATH_OUTPUT",
-        "TOWPATH_RUN_ID",
         "TOWPATH_STEP",
         "USER",
         "_",
@@ -281,12 +292,12 @@ async fn a_command_sees_its_contract_and_little_else() {
             "{name} leaked into the command's environment"
         );
     }
-    let spec = JobSpec {
-        env: spec.env,
-        ..script("echo $HOME $TOWPATH_JOB_ID $TOWPATH_RUN_ID")
-    };
-    let told = format!("/home/agent {} {}\n", spec.job, spec.job.run());
-    assert_eq!(bench.run(&spec).await.answer, Some(Answer::Stdout(told)));
+    work(&mut request).command = ["sh", "-c", "echo $HOME $TOWPATH_JOB_ID"]
+        .map(str::to_owned)
+        .to_vec();
+    request.job = job();
+    let told = format!("/home/agent {}\n", request.job);
+    assert_eq!(bench.run(&request).await.answer, Some(Answer::Stdout(told)));
 }
 
 async fn a_secret_is_never_on_disk() {
@@ -299,16 +310,21 @@ async fn a_secret_is_never_on_disk() {
             .unwrap()
             .success()
     );
-    let mut spec = script(&format!(
+    let mut request = script(&format!(
         "echo $TOKEN > {gate}; read go < {}",
         bench.path("go")
     ));
-    spec.env.insert("TOKEN".to_owned(), "hunter2".to_owned());
-    bench.start(&spec).await;
+    work(&mut request)
+        .env
+        .insert("TOKEN".to_owned(), "hunter2".to_owned());
+    bench.start(&request).await;
     assert_eq!(up.next(), "hunter2");
     assert_eq!(holders(&bench.root(), "hunter2"), Vec::<String>::new());
     fs::write(bench.path("go"), "go\n").unwrap();
-    assert_eq!(bench.end_of(&spec.job).await.status, JobStatus::Terminated);
+    assert_eq!(
+        bench.end_of(&request.job).await.status,
+        JobStatus::Terminated
+    );
     assert_eq!(holders(&bench.root(), "hunter2"), Vec::<String>::new());
     // The search does find things.
     assert_eq!(holders(&bench.root(), "objective").len(), 1);
@@ -326,13 +342,4 @@ fn holders(dir: &Path, text: &str) -> Vec<String> {
         .lines()
         .map(str::to_owned)
         .collect()
-}
-
-async fn on_aws_it_is_refused_with_a_reason() {
-    let error = ProcessSubstrate::refuse_on_aws(true).unwrap_err();
-    assert!(
-        matches!(&error, SubstrateError::Refused(why) if why.contains("sandbox")),
-        "{error}"
-    );
-    ProcessSubstrate::refuse_on_aws(false).unwrap();
 }

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
-use towpath_runtime::{JobStatus, Substrate, error_class};
+use towpath_jobs::{JobStatus, Runtime, error_class};
 
-use crate::bench::{Bench, class, job, script, trials};
+use crate::bench::{Bench, class, elsewhere, job, script, stop_elsewhere, trials};
 
 trials![
     a_stopped_job_may_tidy_up,
     a_job_that_will_not_stop_is_killed_with_all_its_descendants,
     a_job_stopped_before_its_start_never_runs,
+    a_stop_beats_every_start_that_comes_after_it_from_whatever_process,
+    a_stop_waits_for_a_supervisor_that_is_about_to_accept_the_job,
     stopping_what_has_ended_changes_nothing,
     a_job_whose_supervisor_was_killed_is_evicted_and_leaves_nobody,
     stopping_a_job_without_supervisor_ends_what_is_left_of_it,
@@ -29,19 +31,19 @@ async fn a_stopped_job_may_tidy_up() {
             .unwrap(),
     );
     let tidy = format!("echo tidying >&9; read go < {go}; echo tidied >&9; exit 0");
-    let spec = script(&format!(
+    let request = script(&format!(
         "exec 9> {pipe}; trap '{tidy}' TERM; echo up >&9; sleep 1000 & wait"
     ));
-    bench.start(&spec).await;
+    bench.start(&request).await;
     assert_eq!(told.next(), "up");
-    assert_eq!(bench.status(&spec.job).await, Some(JobStatus::Running));
-    bench.substrate.stop(&spec.job, LONG).await.unwrap();
-    bench.substrate.stop(&spec.job, LONG).await.unwrap();
+    assert_eq!(bench.status(&request.job).await, Some(JobStatus::Running));
+    bench.runtime.stop(&request.job, LONG).await.unwrap();
+    bench.runtime.stop(&request.job, LONG).await.unwrap();
     assert_eq!(told.next(), "tidying");
-    assert_eq!(bench.status(&spec.job).await, Some(JobStatus::Stopping));
+    assert_eq!(bench.status(&request.job).await, Some(JobStatus::Stopping));
     std::fs::write(&go, "go\n").unwrap();
     assert_eq!(told.next(), "tidied");
-    let end = bench.end_of(&spec.job).await;
+    let end = bench.end_of(&request.job).await;
     assert_eq!(
         (end.status, class(&end)),
         (JobStatus::Terminated, Some(error_class::STOPPED))
@@ -60,17 +62,17 @@ fn stubborn(pipe: &str) -> String {
 async fn a_job_that_will_not_stop_is_killed_with_all_its_descendants() {
     let bench = Bench::new();
     let (pipe, living) = bench.pipe("living");
-    let spec = script(&stubborn(&pipe));
-    bench.start(&spec).await;
+    let request = script(&stubborn(&pipe));
+    bench.start(&request).await;
     for _ in 0..2 {
         living.next();
     }
     bench
-        .substrate
-        .stop(&spec.job, Duration::from_millis(100))
+        .runtime
+        .stop(&request.job, Duration::from_millis(100))
         .await
         .unwrap();
-    let end = bench.end_of(&spec.job).await;
+    let end = bench.end_of(&request.job).await;
     assert_eq!(
         (end.status, class(&end)),
         (JobStatus::Terminated, Some(error_class::STOPPED))
@@ -80,9 +82,9 @@ async fn a_job_that_will_not_stop_is_killed_with_all_its_descendants() {
 
 async fn a_job_stopped_before_its_start_never_runs() {
     let bench = Bench::new();
-    let spec = script(&format!("touch {}", bench.path("ran")));
-    bench.substrate.stop(&spec.job, LONG).await.unwrap();
-    let end = bench.run(&spec).await;
+    let request = script(&format!("touch {}", bench.path("ran")));
+    bench.runtime.stop(&request.job, LONG).await.unwrap();
+    let end = bench.run(&request).await;
     assert_eq!(
         (end.status, class(&end)),
         (JobStatus::Terminated, Some(error_class::STOPPED))
@@ -90,50 +92,50 @@ async fn a_job_stopped_before_its_start_never_runs() {
     assert!(!std::path::Path::new(&bench.path("ran")).exists());
 
     // Whoever stopped it died before the end was written.
-    let spec = script(&format!("touch {}", bench.path("ran")));
-    std::fs::create_dir_all(bench.folder(&spec.job)).unwrap();
+    let request = script(&format!("touch {}", bench.path("ran")));
+    std::fs::create_dir_all(bench.folder(&request.job)).unwrap();
     std::fs::write(
-        bench.folder(&spec.job).join("stop"),
+        bench.folder(&request.job).join("stop"),
         r#"{"grace":{"secs":0,"nanos":0}}"#,
     )
     .unwrap();
-    let end = bench.run(&spec).await;
+    let end = bench.run(&request).await;
     assert_eq!(class(&end), Some(error_class::STOPPED));
     assert!(!std::path::Path::new(&bench.path("ran")).exists());
 }
 
 async fn stopping_what_has_ended_changes_nothing() {
     let bench = Bench::new();
-    let spec = script("echo done");
-    let end = bench.run(&spec).await;
-    bench.substrate.stop(&spec.job, LONG).await.unwrap();
-    assert_eq!(bench.substrate.status(&spec.job).await.unwrap(), Some(end));
+    let request = script("echo done");
+    let end = bench.run(&request).await;
+    bench.runtime.stop(&request.job, LONG).await.unwrap();
+    assert_eq!(bench.runtime.status(&request.job).await.unwrap(), Some(end));
     assert_eq!(bench.status(&job()).await, None);
 }
 
 async fn a_job_whose_supervisor_was_killed_is_evicted_and_leaves_nobody() {
     let bench = Bench::new();
     let (pipe, living) = bench.pipe("living");
-    let spec = script(&format!(
+    let request = script(&format!(
         "echo ran >> {}; {}",
         bench.path("runs"),
         stubborn(&pipe)
     ));
-    bench.start(&spec).await;
+    bench.start(&request).await;
     for _ in 0..2 {
         living.next();
     }
-    kill_process(bench.supervisor(&spec.job), Signal::KILL).unwrap();
+    kill_process(bench.supervisor(&request.job), Signal::KILL).unwrap();
     // Returns only because the command does not hold the lock.
-    let end = bench.end_of(&spec.job).await;
+    let end = bench.end_of(&request.job).await;
     assert_eq!(
         (end.status, class(&end)),
         (JobStatus::Failed, Some(error_class::EVICTED))
     );
     living.is_abandoned();
-    bench.start(&spec).await;
+    bench.start(&request).await;
     assert_eq!(
-        bench.restarted().status(&spec.job).await.unwrap(),
+        bench.restarted().status(&request.job).await.unwrap(),
         Some(end)
     );
     assert_eq!(
@@ -154,13 +156,13 @@ async fn stopping_a_job_without_supervisor_ends_what_is_left_of_it() {
             .unwrap()
             .success()
     );
-    let spec = script(&format!("({text})"));
-    bench.start(&spec).await;
+    let request = script(&format!("({text})"));
+    bench.start(&request).await;
     for _ in 0..2 {
         living.next();
     }
-    let supervisor = bench.supervisor(&spec.job);
-    let leader = bench.record(&spec.job, "state.json")["group"]["pgid"]
+    let supervisor = bench.supervisor(&request.job);
+    let leader = bench.record(&request.job, "state.json")["group"]["pgid"]
         .as_i64()
         .unwrap();
     let leader = rustix::process::Pid::from_raw(i32::try_from(leader).unwrap()).unwrap();
@@ -168,11 +170,55 @@ async fn stopping_a_job_without_supervisor_ends_what_is_left_of_it() {
     kill_process(supervisor, Signal::STOP).unwrap();
     kill_process(leader, Signal::KILL).unwrap();
     kill_process(supervisor, Signal::KILL).unwrap();
-    bench.substrate.stop(&spec.job, LONG).await.unwrap();
-    let end = bench.end_of(&spec.job).await;
+    bench.runtime.stop(&request.job, LONG).await.unwrap();
+    let end = bench.end_of(&request.job).await;
     assert_eq!(
         (end.status, class(&end)),
         (JobStatus::Failed, Some(error_class::EVICTED))
     );
     living.is_abandoned();
+}
+
+async fn a_stop_beats_every_start_that_comes_after_it_from_whatever_process() {
+    let bench = Bench::new();
+    for round in 0..8 {
+        let runs = bench.path(&format!("runs{round}"));
+        let times = || std::fs::read_to_string(&runs).unwrap_or_default();
+        let request = script(&format!("echo ran >> {runs}; exec sleep 1000"));
+        let start = || elsewhere(&bench.root(), &request).spawn().unwrap();
+        // In every other round a start is on its way first.
+        let mut starts: Vec<_> = (0..round % 2).map(|_| start()).collect();
+        let mut stop = stop_elsewhere(&bench.root(), &request.job).spawn().unwrap();
+        starts.extend((0..3).map(|_| start()));
+        assert!(stop.wait().unwrap().success());
+        let left = bench.status(&request.job).await;
+        let when_gone = left.is_none_or(JobStatus::is_final).then(times);
+        for mut start in starts {
+            assert!(start.wait().unwrap().success());
+        }
+        let end = bench.run(&request).await;
+        assert_eq!(class(&end), Some(error_class::STOPPED), "{end:?}");
+        assert!(["", "ran\n"].contains(&times().as_str()), "{}", times());
+        if let Some(when_gone) = when_gone {
+            assert_eq!(times(), when_gone, "it began after it was gone");
+        }
+    }
+}
+
+async fn a_stop_waits_for_a_supervisor_that_is_about_to_accept_the_job() {
+    let bench = Bench::new();
+    let job = job();
+    let lock = bench.hold_lock(&job);
+    let runtime = bench.restarted();
+    let stopped = job.clone();
+    let stop = tokio::spawn(async move { runtime.stop(&stopped, LONG).await });
+    // The tombstone is there, and the supervisor has not seen it.
+    while !bench.folder(&job).join("stop").exists() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.status(&job).await, None);
+    assert!(!stop.is_finished());
+    lock.unlock().unwrap();
+    stop.await.unwrap().unwrap();
+    assert_eq!(bench.status(&job).await, Some(JobStatus::Terminated));
 }

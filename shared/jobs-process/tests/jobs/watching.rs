@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 use towpath_engine::JobId;
-use towpath_runtime::Substrate;
+use towpath_jobs::Runtime;
 
 use crate::bench::{Bench, elsewhere, job, script, trials};
 
@@ -17,9 +17,9 @@ trials![
 
 const HANG: Duration = Duration::from_secs(120);
 
-fn listen(bench: &Bench) -> (towpath_process::Watcher, mpsc::Receiver<JobId>) {
+fn listen(bench: &Bench) -> (towpath_jobs_process::Watcher, mpsc::Receiver<JobId>) {
     let (tell, told) = mpsc::channel();
-    let watcher = bench.substrate.watch(move |job| {
+    let watcher = bench.runtime.watch(move |job| {
         let _ = tell.send(job);
     });
     (watcher.unwrap(), told)
@@ -50,7 +50,7 @@ async fn each_end_is_told_once_whoever_started_the_job() {
     assert_eq!(told.recv_timeout(HANG), Ok(lost.job));
 
     let never = job();
-    bench.substrate.stop(&never, Duration::ZERO).await.unwrap();
+    bench.runtime.stop(&never, Duration::ZERO).await.unwrap();
     assert_eq!(told.recv_timeout(HANG), Ok(never));
 
     // A second word on any of them would come before this one.
@@ -63,8 +63,8 @@ async fn each_end_is_told_once_whoever_started_the_job() {
 async fn a_dropped_watcher_is_silent() {
     let bench = Bench::new();
     let (watcher, told) = listen(&bench);
-    let spec = script("sleep 1000");
-    bench.start(&spec).await;
+    let request = script("sleep 1000");
+    bench.start(&request).await;
     drop(watcher);
     // The sender lives in the watcher's thread: that it is gone means that the thread is, though the job is not.
     assert_eq!(
@@ -72,14 +72,14 @@ async fn a_dropped_watcher_is_silent() {
         Err(mpsc::RecvTimeoutError::Disconnected)
     );
     bench
-        .substrate
-        .stop(&spec.job, Duration::ZERO)
+        .runtime
+        .stop(&request.job, Duration::ZERO)
         .await
         .unwrap();
-    bench.end_of(&spec.job).await;
+    bench.end_of(&request.job).await;
 }
 
 async fn nobody_waits_for_what_never_was() {
     let bench = Bench::new();
-    assert_eq!(bench.substrate.ended(&job()).await.unwrap(), None);
+    assert_eq!(bench.runtime.ended(&job()).await.unwrap(), None);
 }
