@@ -107,7 +107,7 @@ async fn answer(script: Simulated, decisions: serde_json::Value) -> AgentAnswer 
 #[tokio::test]
 async fn it_upholds_the_contract_of_a_runtime() {
     for check in contract(&Script) {
-        println!("{}", check.name);
+        eprintln!("{}", check.name);
         check.run(&Script).await;
     }
 }

@@ -211,13 +211,15 @@ async fn a_stop_waits_for_a_supervisor_that_is_about_to_accept_the_job() {
     let lock = bench.hold_lock(&job);
     let runtime = bench.restarted();
     let stopped = job.clone();
-    let stop = tokio::spawn(async move { runtime.stop(&stopped, LONG).await });
+    let mut stop = tokio::spawn(async move { runtime.stop(&stopped, LONG).await });
     // The tombstone is there, and the supervisor has not seen it.
     while !bench.folder(&job).join("stop").exists() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.status(&job).await, None);
-    assert!(!stop.is_finished());
+    // However long one waits: it cannot return before the lock is free.
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut stop).await;
+    assert!(early.is_err(), "it returned before the supervisor decided");
     lock.unlock().unwrap();
     stop.await.unwrap().unwrap();
     assert_eq!(bench.status(&job).await, Some(JobStatus::Terminated));
