@@ -155,17 +155,20 @@ fn living() -> Vec<Process> {
 /// # Panics
 /// If it cannot be started.
 pub async fn start_by_hand(world: &World, job: &JobId, command: &[&str]) {
-    let spec = towpath_runtime::JobSpec {
-        job: job.clone(),
-        workspace: "local".to_owned(),
+    let work = towpath_jobs::CommandWork {
         command: command.iter().map(ToString::to_string).collect(),
         env: std::collections::BTreeMap::new(),
-        context: Value::Null,
         checkout: None,
+    };
+    let request = towpath_jobs::JobRequest {
+        job: job.clone(),
+        workspace: "local".parse().unwrap(),
+        work: towpath_jobs::Work::Command(work),
+        context: Value::Null,
         max_run: std::time::Duration::from_secs(3600),
         grace: std::time::Duration::from_secs(1),
     };
-    towpath_runtime::Substrate::start(&world.standing.process, &spec)
+    towpath_jobs::Runtime::start(&world.standing.process, &request)
         .await
         .unwrap();
 }

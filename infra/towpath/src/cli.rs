@@ -36,7 +36,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         // Plain blocking code, and the smallest process that will do: one of these stands beside each job.
-        Command::Supervise { dir } => towpath_process::supervise(&dir),
+        Command::Supervise { dir } => towpath_jobs_process::supervise(&dir),
         Command::Demo(options) => run(demo::demo(options)),
         Command::Dev(options) => run(dev::dev(options)),
         Command::Doctor(options) => run(doctor::doctor(options)),

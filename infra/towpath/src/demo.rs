@@ -10,7 +10,7 @@ use serde_json::json;
 use towpath_clock::Clock;
 use towpath_contracts::{OutputText, PipelineView, RunView, StartRun};
 use towpath_engine::{Block, BlockId, Pipeline, PipelineId, RunId, Status, StepState};
-use towpath_runtime::Substrate;
+use towpath_jobs::Runtime;
 
 use crate::bill::{Bill, Usage};
 use crate::client::{self, Client};

@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::Args;
 use towpath_clock::Clock;
 use towpath_engine::JobId;
-use towpath_process::ProcessSubstrate;
-use towpath_runtime::Substrate;
+use towpath_jobs::Runtime;
+use towpath_jobs_process::ProcessRuntime;
 use towpath_shell::{App, Config, Finding, JobSeen};
 
 /// What `towpath doctor` takes.
@@ -54,7 +54,7 @@ async fn run(options: &Options) -> Result<bool, String> {
     let jobs = environment.get("TOWPATH_JOBS").map(PathBuf::from);
     let process = config
         .processes
-        .map(|(jobs, program)| ProcessSubstrate::new(jobs, program));
+        .map(|(jobs, program)| ProcessRuntime::new(jobs, program));
     let mut findings = app
         .examine(&seen(process.as_ref(), jobs.as_deref()).await)
         .await
@@ -99,8 +99,8 @@ async fn tell(app: &App, finding: &Finding, mend: bool) -> bool {
     }
 }
 
-/// The jobs of the process substrate, as they are now.
-pub async fn seen(process: Option<&ProcessSubstrate>, root: Option<&Path>) -> Vec<JobSeen> {
+/// The jobs of the process runtime, as they are now.
+pub async fn seen(process: Option<&ProcessRuntime>, root: Option<&Path>) -> Vec<JobSeen> {
     let (Some(process), Some(root)) = (process, root) else {
         return Vec::new();
     };

@@ -11,8 +11,8 @@ use lambda_runtime::{Diagnostic, LambdaEvent, Service};
 use serde_json::Value;
 use towpath_aws::{Deaths, Meter, Units};
 use towpath_clock::Clock;
+use towpath_jobs_process::ProcessRuntime;
 use towpath_local::{Factory, Function, Functions};
-use towpath_process::ProcessSubstrate;
 use towpath_shell::{App, Config, Error};
 
 /// What each function's calls to the tables cost, by its logical id.
@@ -36,7 +36,7 @@ impl Meters {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
-    pub(crate) process: ProcessSubstrate,
+    pub(crate) process: ProcessRuntime,
     pub(crate) meters: Meters,
     /// Ends invocations before their time, for tests.
     pub(crate) deaths: Option<Deaths>,

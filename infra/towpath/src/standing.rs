@@ -12,9 +12,9 @@ use towpath_auth::Key;
 use towpath_aws::Deaths;
 use towpath_clock::Clock;
 use towpath_engine::{JobId, WorkspaceId};
+use towpath_jobs::Runtime;
+use towpath_jobs_process::{ProcessRuntime, Watcher};
 use towpath_local::{Cloud, Options};
-use towpath_process::{ProcessSubstrate, Watcher};
-use towpath_runtime::Substrate;
 use towpath_shell::{App, Caller};
 use towpath_store::{ApiKey, Scope};
 
@@ -60,7 +60,7 @@ pub struct Standing {
     /// Whose key it is.
     pub caller: Caller,
     /// The jobs.
-    pub process: ProcessSubstrate,
+    pub process: ProcessRuntime,
     /// The directory of their folders.
     pub jobs: PathBuf,
     /// The `--env-file` of the `cargo lambda watch` that runs the functions, if one does.
@@ -101,7 +101,7 @@ impl Standing {
             .or(temporary.as_ref().map(TempDir::path))
             .unwrap_or(Path::new("."));
         let jobs = home.join("jobs");
-        let process = ProcessSubstrate::new(jobs.clone(), plan.supervisor.clone());
+        let process = ProcessRuntime::new(jobs.clone(), plan.supervisor.clone());
         let shared = Shared {
             clock: plan.clock.clone(),
             process: process.clone(),
@@ -192,7 +192,7 @@ impl Standing {
 }
 
 /// Stops every job under `root`, and returns once all have ended.
-async fn stop_all(process: &ProcessSubstrate, root: &Path) {
+async fn stop_all(process: &ProcessRuntime, root: &Path) {
     let names = fs::read_dir(root).into_iter().flatten().flatten();
     let jobs: Vec<JobId> = names
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -215,7 +215,7 @@ fn template() -> PathBuf {
 }
 
 /// Tells the cloud's event bus of each job that ends, as a container service would.
-fn watch(process: &ProcessSubstrate, cloud: &Cloud) -> Result<Watcher, Error> {
+fn watch(process: &ProcessRuntime, cloud: &Cloud) -> Result<Watcher, Error> {
     let (tell, mut ended) = tokio::sync::mpsc::unbounded_channel::<JobId>();
     let bus = cloud.event_bus();
     tokio::spawn(async move {

@@ -103,8 +103,8 @@ impl Block {
     pub fn after(&self, ended: Ended) -> BlockStatus {
         match (ended, self.level, self.status) {
             (Ended::Planned, ..) => BlockStatus::Planned,
+            (_, _, BlockStatus::Done) => BlockStatus::Done,
             (Ended::Failed, ..) => BlockStatus::Blocked,
-            (Ended::Done, Level::Task, BlockStatus::Done) => BlockStatus::Done,
             // A task is done only when it is merged, and nothing here has merged it.
             (Ended::Done, Level::Task, _) => BlockStatus::PrReady,
             (Ended::Done, Level::Frame | Level::Module, _) => BlockStatus::Done,

@@ -127,17 +127,23 @@ pub struct GateSpec {
     /// Who mends what the probe finds; without one the first failure is the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helper: Option<Helper>,
-    /// How often the helper may try.
-    #[serde(default = "GateSpec::default_attempts")]
-    pub attempts: u32,
+    /// The number of times the helper may try. See [`GateSpec::attempts_of`] for the default of each kind of gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
     /// How long the gate may poll without a verdict, in minutes. It begins anew each time the helper has been at work.
     #[serde(default = "GateSpec::default_budget")]
     pub budget_minutes: u32,
 }
 
 impl GateSpec {
-    fn default_attempts() -> u32 {
-        10
+    /// The number of times the helper of a gate of this kind may try: what the pipeline says, else 10 for `ci`, 3 for
+    /// `conflicts`, 1 for `post-release-health` and 3 for any other.
+    pub fn attempts_of(&self, kind: &AgentKind) -> u32 {
+        self.attempts.unwrap_or(match kind.as_str() {
+            "ci" => 10,
+            "post-release-health" => 1,
+            _ => 3,
+        })
     }
 
     fn default_budget() -> u32 {
@@ -295,7 +301,7 @@ impl GateSpec {
                 );
             }
         }
-        if self.attempts > 100 {
+        if self.attempts.is_some_and(|attempts| attempts > 100) {
             flaws.add(
                 format!("{path}.attempts"),
                 "a helper gets at most 100 attempts",

@@ -33,6 +33,10 @@ pub struct Head {
     pub generation: u32,
     /// Drivers that died since the last progress.
     pub deaths: u32,
+    /// The mark of a stop that was asked for and has not ended the run yet. It raises `rev`, so that no commit of a driver
+    /// gets past it, and whoever finds it may end the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopMark>,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -49,6 +53,32 @@ pub struct Head {
     pub finished_at: Option<Timestamp>,
     /// Raised by each write, checked by each write.
     pub rev: u64,
+}
+
+/// A stop that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StopMark {
+    /// The name of the API key that asked for the stop.
+    pub actor: String,
+    /// The time the stop was asked for.
+    pub at: Timestamp,
+    /// The reason that was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl StopMark {
+    /// Makes a mark, with texts that are cut to what a head can carry.
+    pub fn new(actor: &str, reason: Option<&str>, at: Timestamp) -> Self {
+        Self {
+            actor: shorten(actor, NAME_LIMIT),
+            at,
+            reason: reason
+                .filter(|reason| !reason.trim().is_empty())
+                .map(|reason| shorten(reason, DETAIL_LIMIT)),
+        }
+    }
 }
 
 /// The pipeline version a run started with.

@@ -30,6 +30,9 @@ pub struct Step {
     /// Its output, kept apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputRef>,
+    /// The confidence of the agent in its output, from 0 to 1. Reaches the block when the step ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
     /// What its agent asked, and what was answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<Decision>,
@@ -276,6 +279,7 @@ impl Step {
             paused_at: None,
             finished_at: None,
             output: None,
+            confidence: None,
             decisions: Vec::new(),
             approval: None,
             revision: None,

@@ -198,7 +198,7 @@ fn what_is_not_said_is_as_documented() {
     assert!(step.enabled && !step.requires_approval);
     assert_eq!(step.budgets.job().as_secs(), 70 * 60);
     let gate = gate.gate.as_ref().unwrap();
-    assert_eq!((gate.attempts, gate.budget().as_secs()), (10, 60 * 60));
+    assert_eq!((gate.attempts, gate.budget().as_secs()), (None, 60 * 60));
 }
 
 #[test]

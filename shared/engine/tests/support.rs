@@ -39,7 +39,7 @@ pub(crate) fn helped(kind: &str, attempts: u32) -> StepSpec {
         json!({ "agentKind": "fixer", "runtime": { "kind": "process", "command": ["fix"] } });
     let gate = spec.gate.as_mut().unwrap();
     gate.helper = Some(serde_json::from_value(helper).unwrap());
-    gate.attempts = attempts;
+    gate.attempts = Some(attempts);
     spec
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use towpath_aws::{Clients, Index, Meter, Settings};
 use towpath_clock::Clock;
 use towpath_engine::{ENTRIES_LIMIT, Timestamp};
-use towpath_process::ProcessSubstrate;
-use towpath_runtime::{Substrate, Substrates};
+use towpath_jobs::{Registry, Runtime};
+use towpath_jobs_process::ProcessRuntime;
 use towpath_store::{Store, index};
 
 use crate::Error;
@@ -23,7 +23,7 @@ pub struct App {
     pub meter: Meter,
     pub(crate) sfn: aws_sdk_sfn::Client,
     pub(crate) machine: String,
-    pub(crate) substrates: Substrates,
+    pub(crate) runtimes: Registry,
     pub(crate) clock: Clock,
     pub(crate) entries_limit: u32,
     pub(crate) fold: Duration,
@@ -49,8 +49,8 @@ pub struct Config {
     pub fold: Duration,
     /// The ARN of the secret that holds the first API key: `FIRST_KEY_SECRET_ARN`. Only a function that admits it has it.
     pub first_key: Option<String>,
-    /// Where the jobs of the process substrate are kept, `TOWPATH_JOBS`, and the program that supervises them,
-    /// `TOWPATH_SUPERVISOR`. Both are set by the local cloud; elsewhere there is no such substrate.
+    /// The directory of the jobs of the process runtime, `TOWPATH_JOBS`, and the program that supervises them,
+    /// `TOWPATH_SUPERVISOR`. Both are set by the local cloud; elsewhere there is no such runtime.
     pub processes: Option<(PathBuf, PathBuf)>,
 }
 
@@ -110,22 +110,22 @@ impl App {
         Ok(app)
     }
 
-    /// The app of this configuration. `process` is a process substrate to share with others in the same process.
+    /// The app of this configuration. `process` is a process runtime to share with others in the same process.
     ///
     /// # Errors
     /// If the configuration is refused.
     pub fn connect(
         config: &Config,
         clock: Clock,
-        process: Option<ProcessSubstrate>,
+        process: Option<ProcessRuntime>,
     ) -> Result<Self, Error> {
         let clients = Clients::connect(&config.aws).map_err(|e| Error::Config(e.to_string()))?;
         let processes = config.processes.clone();
-        let process = process
-            .or_else(|| processes.map(|(jobs, program)| ProcessSubstrate::new(jobs, program)));
-        let substrates = process
+        let process =
+            process.or_else(|| processes.map(|(jobs, program)| ProcessRuntime::new(jobs, program)));
+        let runtimes = process
             .into_iter()
-            .map(|process| Arc::new(process) as Arc<dyn Substrate>);
+            .map(|process| Arc::new(process) as Arc<dyn Runtime>);
         Ok(Self {
             store: Store::new(
                 clients.dynamodb.clone(),
@@ -136,7 +136,7 @@ impl App {
             meter: clients.meter,
             sfn: clients.sfn,
             machine: config.machine.clone(),
-            substrates: Substrates::new(substrates),
+            runtimes: Registry::new(runtimes),
             clock,
             entries_limit: config.entries_limit,
             fold: config.fold,

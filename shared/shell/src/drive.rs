@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use towpath_engine::{
     Activity, Checking, FailureKind, Next, Outcome, Run, Stale, Status, advance, begin_probe,
-    hand_over, record,
+    hand_over, record, stop_marked,
 };
-use towpath_runtime::SubstrateError;
+use towpath_jobs::StartError;
 use towpath_store::Loaded;
 
 use crate::fold::{Mailbox, reason};
@@ -74,6 +74,9 @@ impl App {
         if loaded.run.head.generation != entry.generation || loaded.run.head.status.is_terminal() {
             return Ok(Turn::Release(Next::Succeed));
         }
+        if loaded.run.head.stop.is_some() {
+            return self.turn(entry, loaded).await;
+        }
         let entered_before = loaded.wait.fence == Some(entry.fence());
         if loaded.wait.entries >= self.entries_limit && !entered_before {
             return self.give_over(&loaded).await;
@@ -99,6 +102,10 @@ impl App {
     async fn turn(&self, entry: &Entry, loaded: Loaded) -> Result<Turn, Error> {
         let now = self.now();
         let mut run = loaded.run.clone();
+        if run.head.stop.is_some() {
+            stop_marked(&mut run, now);
+            return self.end(&loaded, run).await;
+        }
         let outcome = match (run.head.status, run.step.activity.clone()) {
             (Status::Done | Status::Failed, _) => return Ok(Turn::Release(Next::Succeed)),
             (Status::Blocked | Status::Paused, _) => return self.park(entry, &loaded).await,
@@ -170,11 +177,16 @@ impl App {
     async fn start(&self, entry: &Entry, loaded: Loaded) -> Result<Turn, Error> {
         match self.start_work(&loaded.run).await? {
             Ok(()) => self.park(entry, &loaded).await,
-            Err(SubstrateError::Unavailable(why)) => {
+            // It waits for the job all the same: each look at it finds that it was never started, and tries again.
+            Err(StartError::NoRoom(why)) => {
+                tracing::warn!(run = %loaded.run.head.id, "there is no room for a job yet: {why}");
+                self.park(entry, &loaded).await
+            }
+            Err(StartError::Unavailable(why)) => {
                 tracing::warn!(run = %loaded.run.head.id, "a job could not be started yet: {why}");
                 Err(Error::Unavailable("the job's runtime"))
             }
-            Err(SubstrateError::Refused(error)) => {
+            Err(StartError::Refused(error)) => {
                 let mut run = loaded.run.clone();
                 self.funnel(
                     &mut run,

@@ -21,6 +21,9 @@ pub enum Error {
     /// The records contradict each other.
     #[error(transparent)]
     Illegal(#[from] Illegal),
+    /// A record is of a form that this release does not know.
+    #[error("{0} was written by a newer release; deploy that release's functions everywhere")]
+    Newer(String),
     /// The event is not one this function takes.
     #[error("the event is not one this function takes: {0}")]
     BadEvent(String),
@@ -47,6 +50,7 @@ impl Error {
             Error::Store(towpath_store::Error::Broken(_)) | Error::Illegal(_) => {
                 "Towpath.BrokenRecord"
             }
+            Error::Newer(_) => "Towpath.Newer",
             Error::BadEvent(_) => "Towpath.BadEvent",
             Error::Config(_) => "Towpath.Config",
         }

@@ -43,6 +43,10 @@ impl App {
             if let Some(audit) = settled {
                 return repeated(audit, reply);
             }
+            if loaded.run.head.stop.is_some() {
+                self.end_marked(id).await?;
+                return Err(refused(Refused::NotAsked(subject.to_owned())));
+            }
             let mut run = loaded.run.clone();
             let now = self.now();
             answer(&mut run, subject, reply, &caller.name, now).map_err(refused)?;

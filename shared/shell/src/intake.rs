@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use towpath_contracts::{Code, Problem, RestartRun, StartRun, StopRun};
 use towpath_engine::{
-    Head, NewRun, Pin, Run, RunId, Status, StepIndex, Wait, WorkspaceId, restart, retry, start,
-    stop,
+    Head, NewRun, Pin, Run, RunId, Status, StepIndex, StopMark, Wait, WorkspaceId, restart, retry,
+    start, stop_marked,
 };
 use towpath_store::{Commit, Creation, Error as StoreError, Idempotency, Input, Loaded, Takeover};
 
@@ -203,8 +203,11 @@ impl App {
                     return Err(Problem::new(Code::RunIsLive, message).with_run(live.clone()));
                 }
                 Some((live, Some(reason))) => {
+                    // However busy it is, it goes no further.
+                    self.mark(caller, live, Some(reason)).await?;
                     let old = stored(self.store.load(live).await)?;
-                    old.map(|old| self.ended(old, caller, reason))
+                    let old = old.filter(|old| !old.run.head.status.is_terminal());
+                    old.map(|old| self.ended(old))
                 }
             };
             let now = self.now();
@@ -256,11 +259,11 @@ impl App {
         Err(busy())
     }
 
-    /// A live run as it is once it was stopped for `reason`.
-    fn ended(&self, before: Loaded, caller: &Caller, reason: &str) -> (Loaded, Run, Wait) {
+    /// A marked run as it is once it has ended.
+    fn ended(&self, before: Loaded) -> (Loaded, Run, Wait) {
         let now = self.now();
         let mut after = before.run.clone();
-        stop(&mut after, &caller.name, Some(reason), now);
+        stop_marked(&mut after, now);
         let wait = before.wait.over(now);
         (before, after, wait)
     }
@@ -271,24 +274,62 @@ impl App {
     /// The problem to tell the caller.
     #[tracing::instrument(skip_all, fields(run = %id, by = caller.name))]
     pub async fn stop_run(&self, caller: &Caller, id: &RunId, ask: &StopRun) -> Told<()> {
+        let head = stored(self.store.head(id).await)?
+            .filter(|head| head.workspace == caller.workspace)
+            .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no run {id}")))?;
+        if head.status.is_terminal() {
+            return Ok(());
+        }
+        self.mark(caller, id, ask.reason.as_deref()).await?;
+        Ok(self.end_marked(id).await?)
+    }
+
+    /// Marks a run as to be stopped, unless it is over or marked already. From then on the run cannot go on, whatever it
+    /// was doing.
+    async fn mark(&self, caller: &Caller, id: &RunId, reason: Option<&str>) -> Told<()> {
+        let mark = StopMark::new(&caller.name, reason, self.now());
         for conflicts in 1..=TRIES {
-            let loaded = self.own(caller, id).await?;
-            if loaded.run.head.status.is_terminal() {
+            let due = self.now().plus(towpath_engine::REDELIVERY);
+            match self.store.mark_stop(id, &mark, due).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Conflict) => {}
+                Err(other) => return Err(Error::from(other).into()),
+            }
+            let head = stored(self.store.head(id).await)?;
+            if head.is_none_or(|head| head.status.is_terminal() || head.stop.is_some()) {
                 return Ok(());
             }
-            let mut run = loaded.run.clone();
-            stop(&mut run, &caller.name, ask.reason.as_deref(), self.now());
-            let wait = loaded.wait.over(self.now());
+            crate::drive::pause(conflicts).await;
+        }
+        Err(busy())
+    }
+
+    /// Ends a run that is marked as to be stopped. Whoever finds the mark may do so; under contention it is left to the
+    /// others that have found it, the tick among them.
+    ///
+    /// # Errors
+    /// If the records or the services cannot be reached; the mark stays, and the tick ends the run.
+    pub(crate) async fn end_marked(&self, id: &RunId) -> Result<(), Error> {
+        for conflicts in 1..=TRIES {
+            let Some(loaded) = self.store.load(id).await? else {
+                return Ok(());
+            };
+            if loaded.run.head.status.is_terminal() || loaded.run.head.stop.is_none() {
+                return Ok(());
+            }
+            let (mut run, now) = (loaded.run.clone(), self.now());
+            stop_marked(&mut run, now);
+            let wait = loaded.wait.over(now);
             match self.commit(&loaded, run, Mailbox::Becomes(wait)).await {
                 Ok(committed) => {
                     self.try_deliver(id, committed.wait).await;
                     return Ok(());
                 }
                 Err(Error::Store(StoreError::Conflict)) => crate::drive::pause(conflicts).await,
-                Err(other) => return Err(other.into()),
+                Err(other) => return Err(other),
             }
         }
-        Err(busy())
+        Ok(())
     }
 
     /// Retries a failed run at the first step that is not done: the answer is the new run's id.

@@ -9,6 +9,7 @@
 //! `drive`, a row for each job to be stopped), is done at once, and is done again by the tick if it was not.
 
 mod app;
+mod call_end;
 mod doctor;
 mod drive;
 mod error;

@@ -4,7 +4,7 @@
 use towpath_engine::{
     Activity, Checking, FailureKind, JobId, Next, Outcome, Run, RunId, Wait, begin_probe,
 };
-use towpath_runtime::SubstrateError;
+use towpath_jobs::StartError;
 use towpath_store::Loaded;
 
 use crate::fold::{Mailbox, reason};
@@ -56,6 +56,9 @@ impl App {
             let wait = loaded.wait.over(now);
             self.store.put_wait(&id, &wait).await?;
             return self.deliver(&id, wait, false).await;
+        }
+        if loaded.run.head.stop.is_some() {
+            return self.end_marked(&id).await;
         }
         match self.find(&loaded, heard).await? {
             Found::Nothing if heard => Ok(()),
@@ -114,11 +117,11 @@ impl App {
     async fn start_late(&self, loaded: Loaded) -> Result<(), Error> {
         match self.start_work(&loaded.run).await? {
             Ok(()) => Ok(()),
-            Err(SubstrateError::Unavailable(why)) => {
+            Err(StartError::NoRoom(why) | StartError::Unavailable(why)) => {
                 tracing::warn!(run = %loaded.run.head.id, "a job could not be started yet: {why}");
                 Ok(())
             }
-            Err(SubstrateError::Refused(error)) => {
+            Err(StartError::Refused(error)) => {
                 let (mut run, id) = (loaded.run.clone(), loaded.run.head.id.clone());
                 self.funnel(
                     &mut run,

@@ -21,6 +21,9 @@ impl App {
             {
                 return Ok(());
             }
+            if loaded.run.head.stop.is_some() {
+                return self.end_marked(&dead.run).await;
+            }
             let (mut run, now) = (loaded.run.clone(), self.now());
             let outcome = driver_died(&mut run, &dead.error, now);
             tracing::error!(

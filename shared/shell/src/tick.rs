@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use towpath_engine::{REDELIVERY, Reason, RunId};
-use towpath_store::Due;
+use towpath_store::{Due, DueRow};
 
 use crate::{App, Error, Settle};
 
@@ -35,21 +35,28 @@ impl App {
     pub async fn tick(&self, shards: &[u16]) -> Result<Ticked, Error> {
         let mut ticked = Ticked::default();
         for shard in shards {
-            for due in self.store.due(*shard, self.now(), BATCH).await? {
+            for DueRow { key, due } in self.store.due(*shard, self.now(), BATCH).await? {
                 ticked.due += 1;
                 let seen = match &due {
                     Due::Wait(run) => self.see_to_run(run, &mut ticked).await,
                     Due::Reap(job) => self.see_to_job(job).await,
+                    Due::Stop(run) => self.end_marked(run).await,
+                    Due::Unknown => Err(Error::Newer(format!("the row {} {}", key.pk, key.sk))),
                 };
                 match seen {
                     Ok(()) | Err(Error::Store(towpath_store::Error::Conflict)) => {}
                     Err(error) => {
                         ticked.failed += 1;
                         tracing::error!(
-                            ?due,
+                            pk = key.pk,
+                            sk = key.sk,
                             error = error.name(),
                             "could not be seen to: {error}"
                         );
+                        // Whatever is wrong with it, the rows behind it have their turn.
+                        if let Err(error) = self.store.defer(&key, self.now()).await {
+                            tracing::warn!(pk = key.pk, "could not be pushed back: {error}");
+                        }
                     }
                 }
             }

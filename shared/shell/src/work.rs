@@ -1,13 +1,16 @@
 //! The jobs a run is committed to: starting them, looking at them, seeing that they are gone.
 
 use towpath_engine::{
-    Activity, GateAnswer, JobAnswer, JobId, Outcome, Role, Run, poll_gate, poll_job,
+    Activity, Command, GateAnswer, JobAnswer, JobId, Outcome, Plan, Role, Run, StepSpec, poll_gate,
+    poll_job,
 };
-use towpath_runtime::{
-    Changes, Contract, Fate, Findings, Objective, OutputLink, SubstrateError, gate_answer,
-    job_answer,
+use towpath_jobs::{
+    Contract, Fate, Findings, JobRequest, Objective, OutputLink, Reaped, RequestedChanges,
+    StartError, Unreadable,
 };
 use towpath_store::Input;
+
+use crate::call_end::{gate_answer, job_answer};
 
 use crate::{App, Error};
 
@@ -25,7 +28,7 @@ impl App {
         let Some(job) = run.step.live_job().cloned() else {
             return Ok(Observed::Said(run.outcome()));
         };
-        let (fate, now) = (self.substrates.fate(run.spec()?, &job).await, self.now());
+        let (fate, now) = (self.runtimes.status(PROCESS, &job).await, self.now());
         let outcome = match (&run.step.activity, fate) {
             (Activity::Job(at), Fate::NeverStarted) if now < at.deadline => {
                 return Ok(Observed::NeverStarted);
@@ -48,29 +51,67 @@ impl App {
     }
 
     /// Starts the present step's job or probe. Idempotent by its id, so that whoever finds it not started may start it.
-    pub(crate) async fn start_work(&self, run: &Run) -> Result<Result<(), SubstrateError>, Error> {
+    pub(crate) async fn start_work(&self, run: &Run) -> Result<Result<(), StartError>, Error> {
         let Some(job) = run.step.live_job().cloned() else {
             return Ok(Ok(()));
         };
         let input = self.store.input(&run.head.id).await?;
         let contract = contract(run, &input, job)?;
-        Ok(self
-            .substrates
-            .start(run.spec()?, &contract, input.block.repository.as_ref())
-            .await)
+        let Some(command) = command(run.spec()?, contract.role) else {
+            let why = format!("the step {} has no command to run", run.head.current);
+            return Ok(Err(StartError::Refused(why)));
+        };
+        let (repository, budget) = (input.block.repository.as_ref(), run.spec()?.budgets.job());
+        let request = JobRequest::command(command, &contract, repository, budget);
+        Ok(match request {
+            Ok(request) => self.runtimes.start(PROCESS, &request).await.map(|_| ()),
+            Err(refused) => Err(refused),
+        })
     }
 
     /// Asks a job to end. What does not succeed is tried again by the tick, until the job is gone.
-    pub(crate) async fn reap(&self, plan: &towpath_engine::Plan, job: &JobId) {
-        match self.substrates.reap(plan, job).await {
-            Ok(true) => {
+    pub(crate) async fn reap(&self, plan: &Plan, job: &JobId) {
+        match self.reap_once(plan, job).await {
+            Ok(Reaped::Gone) => {
                 if let Err(error) = self.store.reaped(job).await {
                     tracing::warn!(%job, "the job is gone, but its row is not: {error}");
                 }
             }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%job, "the job could not be stopped yet: {error}"),
+            Ok(Reaped::Ending) => {}
+            Err(Unreadable(why)) => tracing::warn!(%job, "the job could not be stopped yet: {why}"),
         }
+    }
+
+    async fn reap_once(&self, plan: &Plan, job: &JobId) -> Result<Reaped, Unreadable> {
+        let (step, _, role) = job.origin();
+        let spec = plan.step(step);
+        // A step without a command never had a job.
+        match spec.and_then(|spec| command(spec, role)) {
+            None => Ok(Reaped::Gone),
+            Some(_) => self.runtimes.reap(PROCESS, job).await,
+        }
+    }
+}
+
+/// The kind of the runtime that runs commands.
+const PROCESS: &str = "process";
+
+/// The command that a step runs in a role, if it runs one.
+fn command(spec: &StepSpec, role: Role) -> Option<&Command> {
+    use towpath_engine::{Binding, Probe};
+    let gate = spec.gate.as_ref();
+    let binding = match role {
+        Role::Main => spec.runtime.as_ref(),
+        Role::Helper => gate.and_then(|gate| Some(&gate.helper.as_ref()?.runtime)),
+        Role::Probe => {
+            return gate.map(|gate| match &gate.probe {
+                Probe::Command(command) => command,
+            });
+        }
+    };
+    match binding {
+        Some(Binding::Process(command)) => Some(command),
+        Some(Binding::Simulated(_)) | None => None,
     }
 }
 
@@ -93,7 +134,7 @@ fn contract(run: &Run, input: &Input, job: JobId) -> Result<Contract, Error> {
             input.holder(&run.head.id, step)
         )
     };
-    let revision = run.step.revision.as_ref().map(|revision| Changes {
+    let revision = run.step.revision.as_ref().map(|revision| RequestedChanges {
         previous: format!("{}?attempt={}", href(step), revision.previous.attempt),
         feedback: revision.feedback.clone(),
         comments: revision.comments.clone(),

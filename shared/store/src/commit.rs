@@ -1,8 +1,8 @@
 //! Committing a transition: one transaction under the head's `rev` and the mailbox's `seq`.
 
-use towpath_engine::{Block, Changes, Head, JobId, RunId, Step, Timestamp, Wait};
+use towpath_engine::{Block, Changes, Head, JobId, RunId, Status, Step, StopMark, Timestamp, Wait};
 
-use crate::keys::Key;
+use crate::keys::{Key, shard, shard_name};
 use crate::rows::{
     Item, Reap, Write, attribute, due, item, listed, number, record, string, wait_item,
 };
@@ -114,6 +114,45 @@ impl Store {
         Ok(())
     }
 
+    /// Marks a live run as to be stopped. The mark raises the head's `rev`, so that no commit which began before it
+    /// succeeds; it is in the index of what is due from `due_at` on, so that the tick ends the run if nobody else does.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the run is terminal, carries a mark already, or is being written: load the head and look.
+    pub async fn mark_stop(
+        &self,
+        run: &RunId,
+        mark: &StopMark,
+        due_at: Timestamp,
+    ) -> Result<(), Error> {
+        let key = Key::head(run);
+        let update = self
+            .db
+            .update_item()
+            .table_name(&self.runs)
+            .set_key(Some(crate::rows::key_map(&key)))
+            .update_expression(
+                "SET #stop = :mark, #rev = #rev + :one, dueShard = :shard, dueAt = :due",
+            )
+            .condition_expression(
+                "attribute_not_exists(#stop) AND #status IN (:running, :blocked, :paused)",
+            )
+            .expression_attribute_names("#stop", "stop")
+            .expression_attribute_names("#rev", "rev")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":mark", attribute("stop", mark)?)
+            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":shard", string(shard_name(shard(&key.pk))))
+            .expression_attribute_values(":due", number(due_at.0));
+        let update = [Status::Running, Status::Blocked, Status::Paused]
+            .iter()
+            .fold(update, |update, status| {
+                update.expression_attribute_values(format!(":{status}"), string(status))
+            });
+        update.send().await.map_err(Error::from_sdk)?;
+        Ok(())
+    }
+
     /// Forgets a job that is gone.
     pub async fn reaped(&self, job: &JobId) -> Result<(), Error> {
         let key = crate::rows::key_map(&Key::reap(job));
@@ -165,6 +204,10 @@ pub(crate) fn head_item(head: &Head) -> Result<Item, Error> {
         format!("{}#run", head.workspace),
         head.id.to_string(),
     );
+    // A run that is to be stopped stays in the index of what is due, whoever writes its head.
+    if let Some(mark) = &head.stop {
+        due(&mut item, head.id.as_str(), mark.at);
+    }
     Ok(item)
 }
 

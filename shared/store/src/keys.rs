@@ -21,11 +21,19 @@ impl Key {
     }
 
     pub(crate) fn head(run: &RunId) -> Self {
-        Self::new(run.as_str(), "HEAD")
+        Self::head_of(run.as_str())
+    }
+
+    pub(crate) fn head_of(pk: &str) -> Self {
+        Self::new(pk, "HEAD")
     }
 
     pub(crate) fn wait(run: &RunId) -> Self {
-        Self::new(run.as_str(), "WAIT")
+        Self::wait_of(run.as_str())
+    }
+
+    pub(crate) fn wait_of(pk: &str) -> Self {
+        Self::new(pk, "WAIT")
     }
 
     pub(crate) fn input(run: &RunId) -> Self {

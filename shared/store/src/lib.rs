@@ -48,7 +48,7 @@ pub use access::{ApiKey, Scope};
 pub use commit::Commit;
 pub use create::{Created, Creation, Idempotency, Takeover};
 pub use definitions::StoredPipeline;
-pub use due::{DUE_SHARDS, Due};
+pub use due::{DUE_SHARDS, Due, DueRow};
 pub use error::Error;
 pub use keys::Key;
 pub use load::Loaded;

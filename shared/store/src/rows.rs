@@ -114,7 +114,7 @@ pub(crate) enum Write {
     Over(Item),
     /// An item in place of the one whose `name` is `value`.
     Replace(Item, &'static str, AttributeValue),
-    /// No item any more; the one there was had `name` as `value`.
+    /// No item any more; if there was one, it had `name` as `value`.
     Remove(Key, &'static str, AttributeValue),
     /// Some attributes of an item that exists.
     Set(Key, Vec<(&'static str, AttributeValue)>),
@@ -146,7 +146,8 @@ impl Write {
                 Delete::builder()
                     .table_name(table)
                     .set_key(Some(key_map(&key)))
-                    .condition_expression("#held = :held")
+                    // A lock that was lost keeps nobody from ending.
+                    .condition_expression("#held = :held OR attribute_not_exists(pk)")
                     .expression_attribute_names("#held", name)
                     .expression_attribute_values(":held", value)
                     .build()

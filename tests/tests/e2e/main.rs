@@ -10,6 +10,8 @@ mod human;
 mod input;
 mod jobs;
 mod races;
+mod stops;
+mod ticks;
 
 use towpath_contracts::RunView;
 use towpath_engine::{FailureKind, Status, StepState};

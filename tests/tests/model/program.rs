@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use towpath_engine::{
-    Activity, JobAnswer, Next, Reason, Refused, Reply, Run, Wait, answer, driver_died, poll_job,
-    stop,
+    Activity, AgentAnswer, FailureKind, JobAnswer, Next, Reason, Refused, Reply, Run, Wait, answer,
+    driver_died, poll_job, stop,
 };
-use towpath_runtime::{Answer, JobSnapshot, JobStatus, error_class, job_answer};
 
 use crate::fences::{Fence, Violation};
 use crate::model::{Model, Written};
@@ -240,19 +239,19 @@ impl Model {
         let Some(job) = run.step.live_job() else {
             return Err(Violation::BrokenRecord);
         };
-        let snapshot = match state.jobs[slot(job)] {
+        let said = match state.jobs[slot(job)] {
             Job::Never => return Ok(Some(Op::Start)),
-            Job::Running => JobSnapshot::of(JobStatus::Running),
-            Job::Ended => JobSnapshot {
-                answer: Some(Answer::Stdout("made".to_owned())),
-                ..JobSnapshot::of(JobStatus::Terminated)
-            },
-            Job::Stopped => JobSnapshot {
-                terminal_error_class: Some(error_class::STOPPED.to_owned()),
-                ..JobSnapshot::of(JobStatus::Terminated)
+            Job::Running => JobAnswer::Running,
+            Job::Ended => JobAnswer::Done(AgentAnswer {
+                output: "made".to_owned(),
+                ..AgentAnswer::default()
+            }),
+            Job::Stopped => JobAnswer::Failed {
+                kind: FailureKind::JobFailed,
+                error: "the job was stopped from outside".to_owned(),
+                detail: None,
             },
         };
-        let said = job_answer(snapshot);
         let ended = said != JobAnswer::Running;
         match program.who {
             Who::Driver(entry) => {

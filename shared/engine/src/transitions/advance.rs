@@ -33,7 +33,7 @@ fn begin(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> {
     match (&spec.gate, &spec.runtime) {
         (Some(gate), _) => {
             let max_attempts = if gate.helper.is_some() {
-                gate.attempts
+                gate.attempts_of(&spec.agent_kind)
             } else {
                 0
             };

@@ -16,6 +16,7 @@ pub fn fail(
     }
     run.changes.reap.extend(run.step.live_job().cloned());
     run.head.status = Status::Failed;
+    run.head.stop = None;
     run.head.failure = Some(run.head.failure_of(kind, message, detail, now));
     run.head.finished_at = Some(now);
     run.changes.block.ended = Some(Ended::Failed);
@@ -35,6 +36,19 @@ pub fn fail_outcome(run: &mut Run, outcome: Outcome, now: Timestamp) -> Outcome 
         }
         other => other,
     }
+}
+
+/// Ends a run that carries the mark of a stop, whatever it is at. A run without the mark, or one that is terminal, stays
+/// what it is.
+pub fn stop_marked(run: &mut Run, now: Timestamp) -> Outcome {
+    let Some(mark) = run.head.stop.clone() else {
+        return Outcome::Noop;
+    };
+    let outcome = stop(run, &mark.actor, mark.reason.as_deref(), now);
+    if let Some(audit) = run.changes.audit.as_mut() {
+        audit.at = mark.at;
+    }
+    outcome
 }
 
 /// Stops the run, whatever it is at. Of a terminal run nothing changes.

@@ -12,7 +12,7 @@ mod start;
 pub use advance::advance;
 pub use answer::{Refused, Reply, answer};
 pub use driver::{DRIVER_DEATHS, driver_died, hand_over};
-pub use end::{fail, fail_outcome, stop};
+pub use end::{fail, fail_outcome, stop, stop_marked};
 pub use poll_gate::{GateAnswer, begin_probe, next_probe, poll_gate};
 pub use poll_job::{JobAnswer, UNREADABLE_LIMIT, poll_job};
 pub use record::{AgentAnswer, record};

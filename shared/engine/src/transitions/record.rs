@@ -114,7 +114,7 @@ pub fn record(run: &mut Run, answer: AgentAnswer, now: Timestamp) -> Result<Outc
     run.step.output = Some(output.clone());
     run.step.revision = None;
     run.changes.block.pull_request = answer.pull_request;
-    run.changes.block.confidence = answer
+    run.step.confidence = answer
         .confidence
         .map(|confidence| confidence.clamp(0.0, 1.0));
     if approve {
@@ -167,12 +167,15 @@ fn propose(run: &mut Run, proposal: OutputRef, now: Timestamp) -> Outcome {
 /// Ends the step, and with the last one the run.
 pub(super) fn finish(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> {
     run.step.finish(now);
+    // Only now: a result that a human sends back says nothing about the block.
+    run.changes.block.confidence = run.step.confidence;
     if !run.plan.is_final(run.head.current) {
         run.head.status = Status::Running;
         run.move_on()?;
         return Ok(Outcome::Continue);
     }
     run.head.status = Status::Done;
+    run.head.stop = None;
     run.head.finished_at = Some(now);
     run.changes.block.ended = Some(Ended::Done);
     Ok(Outcome::Done)

@@ -112,6 +112,7 @@ fn at(
         epoch: 0,
         generation: 1,
         deaths: 0,
+        stop: None,
         failure: None,
         initiated_by: new.initiated_by.map(|who| shorten(&who, NAME_LIMIT)),
         retried_from,

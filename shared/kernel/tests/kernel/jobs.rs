@@ -77,7 +77,7 @@ fn the_job_that_is_replaced_must_be_gone_before_the_next_starts() {
     advance(&mut run, at(0)).unwrap();
     let old = run.step.call().unwrap().job_ref();
     poll(&mut run, lost(LossCause::Crashed), at(1)).unwrap();
-    assert_eq!(run.step.replaces, [old.clone()]);
+    assert_eq!(run.step.replaces, std::slice::from_ref(&old));
     assert!(run.effects.contains(&Effect::Reap(old.clone())));
     gone(&mut run, &old);
     assert!(run.step.replaces.is_empty());

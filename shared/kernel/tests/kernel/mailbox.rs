@@ -1,5 +1,7 @@
 //! The mailbox: who may begin a wait, and when somebody looks.
 
+use std::time::Duration;
+
 use serde_json::json;
 use towpath_kernel::{
     Fence, Next, PAYLOAD_FORM, REDELIVERY, Reason, Stale, Timestamp, Wait, advance, reason,
@@ -55,7 +57,7 @@ fn an_older_entry_begins_no_wait_unless_its_token_is_proven_to_live() {
 
 #[test]
 fn the_time_a_human_is_waited_for_does_not_begin_anew_with_a_handover() {
-    let handed = parked().hand_over(2, MINUTE * 0, at(600));
+    let handed = parked().hand_over(2, Duration::ZERO, at(600));
     assert_eq!(
         (handed.wake, handed.drive_at),
         (Some(Next::Handover), Some(at(600)))

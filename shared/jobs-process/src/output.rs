@@ -1,0 +1,222 @@
+//! What a job prints: kept in logs of bounded size, with its end in memory.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::folder::create_private;
+
+/// The beginning of a stream that its log keeps, in bytes. Of the rest only the end is kept.
+const LOG_CAP: u64 = 64 * 1024 * 1024;
+/// The end of a stream that is kept, in bytes.
+const TAIL: usize = 64 * 1024;
+/// The most that a message tells of the end of a standard error, in bytes.
+pub(crate) const WORDS_MAX: usize = 2 * 1024;
+/// How long a stream may stay open after all processes of the group are gone: whoever holds it has left the group.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A pipe that a thread reads to its end, so that whoever writes to it never waits.
+pub(crate) struct Stream {
+    shared: Arc<Mutex<Kept>>,
+    ended: mpsc::Receiver<()>,
+}
+
+/// The kept parts of a stream.
+struct Kept {
+    log: Option<File>,
+    cap: u64,
+    logged: u64,
+    /// Bytes beyond the cap.
+    omitted: u64,
+    tail: VecDeque<u8>,
+    closed: bool,
+}
+
+impl Stream {
+    /// Begins to read `pipe`, into `log` if there is one.
+    pub(crate) fn read<R: Read + Send + 'static>(
+        pipe: Option<R>,
+        log: Option<&Path>,
+    ) -> Result<Self, Error> {
+        Self::read_capped(pipe, log, LOG_CAP)
+    }
+
+    fn read_capped<R: Read + Send + 'static>(
+        pipe: Option<R>,
+        log: Option<&Path>,
+        cap: u64,
+    ) -> Result<Self, Error> {
+        let log = log
+            .map(|path| create_private(path).map_err(Error::file("open", path)))
+            .transpose()?;
+        let kept = Kept {
+            log,
+            cap,
+            logged: 0,
+            omitted: 0,
+            tail: VecDeque::new(),
+            closed: false,
+        };
+        let shared = Arc::new(Mutex::new(kept));
+        let (tell, ended) = mpsc::channel();
+        let theirs = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            if let Some(pipe) = pipe {
+                copy(pipe, &theirs);
+            }
+            let _ = tell.send(());
+        });
+        Ok(Self { shared, ended })
+    }
+
+    /// The end of the stream. To be called when its writers are gone.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        let _ = self.ended.recv_timeout(DRAIN);
+        let mut kept = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.close();
+        kept.tail.iter().copied().collect()
+    }
+}
+
+fn copy(mut pipe: impl Read, shared: &Mutex<Kept>) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let chunk = match pipe.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => buffer.get(..count).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        let mut kept = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.closed {
+            return;
+        }
+        kept.add(chunk);
+    }
+}
+
+impl Kept {
+    fn add(&mut self, chunk: &[u8]) {
+        let room = usize::try_from(self.cap - self.logged)
+            .unwrap_or(usize::MAX)
+            .min(chunk.len());
+        let (logged, omitted) = chunk.split_at(room);
+        self.write(logged);
+        self.logged += logged.len() as u64;
+        self.omitted += omitted.len() as u64;
+        self.tail.extend(chunk);
+        let excess = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..excess);
+    }
+
+    /// A log that cannot be written (the disk is full) does not fail the job: the end of the stream is in memory.
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(log) = &mut self.log {
+            let _ = log.write_all(bytes);
+        }
+    }
+
+    fn close(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        if self.omitted > 0 {
+            let end = usize::try_from(self.omitted)
+                .unwrap_or(TAIL)
+                .min(self.tail.len());
+            let last: Vec<u8> = self
+                .tail
+                .iter()
+                .skip(self.tail.len() - end)
+                .copied()
+                .collect();
+            let gone = self.omitted - end as u64;
+            self.write(
+                format!("\n[towpath: the log is full; {gone} bytes were left out here]\n")
+                    .as_bytes(),
+            );
+            self.write(&last);
+        }
+    }
+}
+
+/// The last lines of the two logs, `lines` in all: half from each, and what one does not need goes to the other.
+pub(crate) fn tail_of_logs(stdout: &Path, stderr: &Path, lines: usize) -> io::Result<String> {
+    let (stdout, stderr) = (read_tail(stdout)?, read_tail(stderr)?);
+    let (out, err): (Vec<&str>, Vec<&str>) = (stdout.lines().collect(), stderr.lines().collect());
+    let of_err = err
+        .len()
+        .min(lines.saturating_sub(out.len()).max(lines / 2));
+    let of_out = out.len().min(lines - of_err);
+    let shown = out
+        .iter()
+        .skip(out.len() - of_out)
+        .chain(err.iter().skip(err.len() - of_err));
+    Ok(shown.map(|line| format!("{line}\n")).collect())
+}
+
+fn read_tail(path: &Path) -> io::Result<String> {
+    const MOST: u64 = 4 * TAIL as u64;
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    if length <= MOST {
+        return Ok(text);
+    }
+    // The first line may be half a line.
+    Ok(text
+        .split_once('\n')
+        .map_or(text.clone(), |(_, lines)| lines.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_log_keeps_its_beginning_and_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout.log");
+        let printed = format!("first{}last", ".".repeat(200_000));
+        let stream = Stream::read_capped(Some(io::Cursor::new(printed)), Some(&path), 10).unwrap();
+        assert!(stream.finish().ends_with(b"..last"));
+        let log = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            log.starts_with(
+                "first.....\n[towpath: the log is full; 134463 bytes were left out here]\n..."
+            ),
+            "{log}"
+        );
+        assert!(log.ends_with("..last"));
+        assert_eq!(
+            tail_of_logs(&path, &dir.path().join("none"), 1)
+                .unwrap()
+                .trim_start_matches('.'),
+            "last\n"
+        );
+    }
+
+    #[test]
+    fn both_logs_share_the_lines_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+        std::fs::write(&out, "1\n2\n3\n4\n").unwrap();
+        assert_eq!(tail_of_logs(&out, &err, 3).unwrap(), "2\n3\n4\n");
+        std::fs::write(&err, "a\nb\nc\nd\n").unwrap();
+        assert_eq!(tail_of_logs(&out, &err, 4).unwrap(), "3\n4\nc\nd\n");
+        assert_eq!(tail_of_logs(&out, &err, 6).unwrap(), "2\n3\n4\nb\nc\nd\n");
+        assert_eq!(tail_of_logs(&out, &err, 0).unwrap(), "");
+    }
+}

@@ -1,0 +1,86 @@
+//! The work contract: what a job is to do, and everything it may know of its run.
+
+use serde::{Deserialize, Serialize};
+use towpath_engine::{AgentKind, Comment, Decision, JobId, Role, RunId, StepIndex, WorkspaceId};
+
+/// The work contract, which a job reads as JSON from the file named by `$TOWPATH_CONTEXT`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Contract {
+    /// The identity of the job.
+    pub job: JobId,
+    /// The run that the job works for.
+    pub run: RunId,
+    /// The workspace that owns the run.
+    pub workspace: WorkspaceId,
+    /// The step that the job works for.
+    pub step: StepIndex,
+    /// The role of the job within its step.
+    pub role: Role,
+    /// The kind of the agent that does the work, for example `coder`.
+    pub agent_kind: AgentKind,
+    /// The name of the pipeline.
+    pub pipeline: String,
+    /// Whether the step is the last one of the run.
+    pub is_final: bool,
+    /// The name of the person or API key that asked for the run.
+    pub initiated_by: Option<String>,
+    /// What is to be done.
+    pub objective: Objective,
+    /// The branch to work on.
+    pub branch: String,
+    /// The questions that were asked in this step, with their answers.
+    pub decisions: Vec<Decision>,
+    /// The changes that a human asked for, if the previous result was sent back.
+    pub revision: Option<RequestedChanges>,
+    /// The findings of the gate's probe, for its helper.
+    pub findings: Option<Findings>,
+    /// References to the outputs of earlier steps, in the order of the steps. A job fetches what it needs.
+    pub outputs: Vec<OutputLink>,
+}
+
+/// What is to be done, in the words of the block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objective {
+    /// The id of the block.
+    pub block: String,
+    /// The title of the block.
+    pub title: String,
+    /// The description of the block.
+    pub description: String,
+}
+
+/// The changes that a human asked for when a result was sent back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestedChanges {
+    /// The path in the API of the result that was sent back.
+    pub previous: String,
+    /// What is to be changed, in general.
+    pub feedback: Option<String>,
+    /// Remarks on single parts of the result.
+    pub comments: Vec<Comment>,
+}
+
+/// What a gate's probe found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Findings {
+    /// A short description of what is wrong.
+    pub summary: Option<String>,
+    /// The names of the checks that failed.
+    pub failing: Vec<String>,
+}
+
+/// A reference to the output of an earlier step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputLink {
+    /// The step that made the output.
+    pub step: StepIndex,
+    /// The kind of the agent that made the output.
+    pub agent_kind: AgentKind,
+    /// The path of the output in the API.
+    pub href: String,
+}

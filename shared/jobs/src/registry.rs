@@ -1,0 +1,192 @@
+//! The runtimes of a deployment.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use towpath_engine::JobId;
+
+use crate::request::GRACE;
+use crate::{JobRequest, JobSnapshot, Runtime, StartError, Started, Unreadable};
+
+/// The runtimes of a deployment, by kind. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Registry(Arc<BTreeMap<&'static str, Arc<dyn Runtime>>>);
+
+/// What is known of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// No job of this id was ever started. An inline runtime says so of every job.
+    NeverStarted,
+    /// What the runtime says of the job.
+    Known(JobSnapshot),
+    /// The runtime could not say, or this deployment does not have it; in words for people.
+    Unreadable(String),
+}
+
+/// What a request to end a job came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// The job is over, and can never begin again.
+    Gone,
+    /// The job was asked to end, and has not ended yet.
+    Ending,
+}
+
+impl Registry {
+    /// A registry of these runtimes. Of two with the same kind, the later one counts.
+    pub fn new(runtimes: impl IntoIterator<Item = Arc<dyn Runtime>>) -> Self {
+        let by_kind = runtimes
+            .into_iter()
+            .map(|runtime| (runtime.kind(), runtime));
+        Self(Arc::new(by_kind.collect()))
+    }
+
+    /// The kinds of runtime that this deployment has, in alphabetical order. What names another one cannot be run here.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        self.0.keys().copied().collect()
+    }
+
+    /// Starts a job in the runtime of this kind, or does nothing if it was started before.
+    ///
+    /// # Errors
+    /// [`StartError::Refused`] if the deployment has no runtime of this kind; else what the runtime says.
+    pub async fn start(&self, kind: &str, request: &JobRequest) -> Result<Started, StartError> {
+        let runtime = self.runtime(kind).map_err(StartError::Refused)?;
+        runtime.start(request).await
+    }
+
+    /// Asks the runtime of this kind what became of a job.
+    pub async fn status(&self, kind: &str, job: &JobId) -> Fate {
+        let runtime = match self.runtime(kind) {
+            Ok(runtime) => runtime,
+            Err(missing) => return Fate::Unreadable(missing),
+        };
+        match runtime.status(job).await {
+            Ok(None) => Fate::NeverStarted,
+            Ok(Some(snapshot)) => Fate::Known(snapshot),
+            Err(Unreadable(why)) => Fate::Unreadable(why),
+        }
+    }
+
+    /// Stops a job for good, then looks whether it is gone. To be repeated until it is.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if the runtime does not answer, or the deployment has no runtime of this kind: the job may then
+    /// still be at work somewhere, and is not to be taken for gone.
+    pub async fn reap(&self, kind: &str, job: &JobId) -> Result<Reaped, Unreadable> {
+        let runtime = self.runtime(kind).map_err(Unreadable)?;
+        runtime.stop(job, GRACE).await?;
+        let over = match runtime.status(job).await? {
+            None => true,
+            Some(snapshot) => snapshot.status.is_final(),
+        };
+        Ok(if over { Reaped::Gone } else { Reaped::Ending })
+    }
+
+    fn runtime(&self, kind: &str) -> Result<&Arc<dyn Runtime>, String> {
+        self.0.get(kind).ok_or_else(|| {
+            let kinds = self.kinds();
+            let present = if kinds.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("it has {}", kinds.join(", "))
+            };
+            format!("this deployment has no runtime `{kind}` ({present})")
+        })
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registry").field(&self.kinds()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{JobStatus, Work, error_class};
+
+    /// A runtime with one job, in memory.
+    #[derive(Default)]
+    struct Memory(Mutex<Option<JobSnapshot>>);
+
+    #[async_trait]
+    impl Runtime for Memory {
+        fn kind(&self) -> &'static str {
+            "memory"
+        }
+
+        async fn start(&self, _request: &JobRequest) -> Result<Started, StartError> {
+            *self.0.lock().unwrap() = Some(JobSnapshot::of(JobStatus::Running));
+            Ok(Started::Accepted)
+        }
+
+        async fn status(&self, _job: &JobId) -> Result<Option<JobSnapshot>, Unreadable> {
+            Ok(self.0.lock().unwrap().clone())
+        }
+
+        async fn stop(&self, _job: &JobId, _grace: Duration) -> Result<(), Unreadable> {
+            let mut job = self.0.lock().unwrap();
+            *job = Some(match job.take().map(|job| job.status) {
+                Some(JobStatus::Running) => JobSnapshot::of(JobStatus::Stopping),
+                _ => JobSnapshot::ended_badly(error_class::STOPPED, "stopped on request"),
+            });
+            Ok(())
+        }
+
+        async fn tail_logs(&self, _: &JobId, _: usize) -> Result<Option<String>, Unreadable> {
+            Ok(None)
+        }
+    }
+
+    fn job() -> JobId {
+        "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-0-1-main".parse().unwrap()
+    }
+
+    fn request() -> JobRequest {
+        JobRequest {
+            job: job(),
+            workspace: "acme".parse().unwrap(),
+            work: Work::Simulated(towpath_engine::Simulated::default()),
+            context: serde_json::Value::Null,
+            max_run: GRACE,
+            grace: GRACE,
+        }
+    }
+
+    fn registry() -> Registry {
+        Registry::new([Arc::new(Memory::default()) as Arc<dyn Runtime>])
+    }
+
+    #[tokio::test]
+    async fn a_job_is_reaped_once_it_has_ended_and_not_before() {
+        let registry = registry();
+        registry.start("memory", &request()).await.unwrap();
+        assert_eq!(registry.reap("memory", &job()).await, Ok(Reaped::Ending));
+        assert_eq!(registry.reap("memory", &job()).await, Ok(Reaped::Gone));
+        let never = self::registry();
+        assert_eq!(never.status("memory", &job()).await, Fate::NeverStarted);
+        assert_eq!(never.reap("memory", &job()).await, Ok(Reaped::Gone));
+    }
+
+    #[tokio::test]
+    async fn a_job_of_a_runtime_that_is_not_deployed_is_never_taken_for_gone() {
+        let registry = registry();
+        let refused = registry.start("ecs", &request()).await;
+        let missing = "this deployment has no runtime `ecs` (it has memory)".to_owned();
+        assert_eq!(refused, Err(StartError::Refused(missing.clone())));
+        assert_eq!(
+            registry.status("ecs", &job()).await,
+            Fate::Unreadable(missing.clone())
+        );
+        assert_eq!(registry.reap("ecs", &job()).await, Err(Unreadable(missing)));
+        assert_eq!(registry.kinds(), ["memory"]);
+    }
+}
