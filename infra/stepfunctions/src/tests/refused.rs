@@ -263,74 +263,71 @@ fn a_task_that_cannot_be_called_is_refused() {
 }
 
 #[test]
-fn a_retrier_or_catcher_that_aws_would_refuse_is_refused() {
-    let both = json!([{ "ErrorEquals": ["States.ALL"] }, { "ErrorEquals": ["E"] }]);
-    let names = "/States/Work/Retry/0/ErrorEquals";
-    let path = "/States/Work/Retry/0";
-    let with = |field: &str, value: Value| retry(json!({ "ErrorEquals": ["E"], field: value }));
+fn a_catcher_that_aws_would_refuse_is_refused() {
+    let with = |field: &str| catch(json!({ "ErrorEquals": ["E"], "Next": "Work", field: {} }));
+    let path = "/States/Work/Catch/0";
     check(&[
         (
             catch(json!({ "ErrorEquals": ["States.ALL"] })),
-            "/States/Work/Catch/0",
+            path,
             "Next is missing",
         ),
         (
             catch(json!({ "ErrorEquals": ["E"], "Next": "X" })),
-            "/States/Work/Catch/0/Next",
+            &format!("{path}/Next"),
             "no state \"X\"",
         ),
         (
-            catch(json!({ "ErrorEquals": ["E"], "Next": "Work", "Assign": {} })),
-            "/States/Work/Catch/0/Assign",
+            with("Assign"),
+            &format!("{path}/Assign"),
             "Assign is not a supported field",
         ),
         (
-            catch(json!({ "ErrorEquals": ["E"], "Next": "Work", "ResultPath": "$" })),
-            "/States/Work/Catch/0/ResultPath",
+            with("ResultPath"),
+            &format!("{path}/ResultPath"),
             "JSONPath",
         ),
+    ]);
+}
+
+#[test]
+fn a_retrier_that_aws_would_refuse_is_refused() {
+    let names = "/States/Work/Retry/0/ErrorEquals";
+    let of = |names: Value| retry(json!({ "ErrorEquals": names }));
+    let all_first = json!([{ "ErrorEquals": ["States.ALL"] }, { "ErrorEquals": ["E"] }]);
+    check(&[
         (
             retry(json!({ "MaxAttempts": 1 })),
-            path,
+            "/States/Work/Retry/0",
             "ErrorEquals is missing",
         ),
-        (retry(json!({ "ErrorEquals": [] })), names, "at least one"),
+        (of(json!([])), names, "at least one"),
         (
-            task(json!({ "Retry": both })),
-            &format!("{names}/0"),
-            "last entry",
-        ),
-        (
-            retry(json!({ "ErrorEquals": ["E", "States.ALL"] })),
+            of(json!(["E", "States.ALL"])),
             &format!("{names}/1"),
             "alone",
         ),
         (
-            retry(json!({ "ErrorEquals": ["States.Runtime"] })),
+            of(json!(["States.Runtime"])),
             &format!("{names}/0"),
             "terminal",
         ),
         (
-            with("IntervalSeconds", json!(0)),
-            &format!("{path}/IntervalSeconds"),
-            "whole number",
-        ),
-        (
-            with("BackoffRate", json!(0.5)),
-            &format!("{path}/BackoffRate"),
-            "1.0",
-        ),
-        (
-            with("MaxDelaySeconds", json!(1)),
-            &format!("{path}/MaxDelaySeconds"),
-            "more than IntervalSeconds",
-        ),
-        (
-            with("JitterStrategy", json!("SOME")),
-            &format!("{path}/JitterStrategy"),
-            "FULL",
+            task(json!({ "Retry": all_first })),
+            &format!("{names}/0"),
+            "last entry",
         ),
     ]);
+    for (field, value, message) in [
+        ("IntervalSeconds", json!(0), "whole number"),
+        ("BackoffRate", json!(0.5), "1.0"),
+        ("MaxDelaySeconds", json!(1), "more than IntervalSeconds"),
+        ("JitterStrategy", json!("SOME"), "FULL"),
+    ] {
+        let definition = retry(json!({ "ErrorEquals": ["E"], field: value }));
+        let path = format!("/States/Work/Retry/0/{field}");
+        check(&[(definition, &path, message)]);
+    }
 }
 
 #[test]
