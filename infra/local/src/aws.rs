@@ -1,8 +1,7 @@
-//! The AWS front: where the SDK clients of the functions call DynamoDB, S3, Step Functions and
-//! Secrets Manager.
+//! The AWS front: the SDK clients of the functions call DynamoDB, S3, Step Functions and Secrets Manager here.
 //!
-//! Who calls is told by the access key id, and proved by the signature. The functions of a `cargo lambda watch` share one environment
-//! and so one key id; they say in `x-amz-user-agent` which of them calls.
+//! The access key id names the caller, and the signature proves it. The functions of a `cargo lambda watch` share one
+//! environment and so one key id; `x-amz-user-agent` says which of them calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,7 +26,7 @@ use crate::secrets::Secrets;
 use crate::signature::Authorization;
 use crate::template::{Machine, Table};
 
-/// What DynamoDB takes, in bytes.
+/// DynamoDB's limit on the body of a request, in bytes.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
 /// The identity in the key id of every function of a `cargo lambda watch`.
@@ -46,8 +45,8 @@ pub(crate) struct Aws {
     pub(crate) services: RwLock<Option<Services>>,
 }
 
-/// The services themselves. Taken away when the cloud ends: connections outlive it a little, and what a function that
-/// is still running wants must not be done any more.
+/// The services themselves. They are taken away when the cloud ends: connections outlive it a little, and what a
+/// function that is still running asks for must not be done any more.
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) database: Arc<Database>,
@@ -55,7 +54,8 @@ pub(crate) struct Services {
     pub(crate) states: Router,
 }
 
-/// The access key id of an identity. It is no secret, but another one in each cloud, so that nobody calls the wrong one.
+/// The access key id of an identity. It is no secret, but differs from cloud to cloud, so that nobody calls the wrong
+/// one.
 pub(crate) fn access_key(identity: &str, secret: &str) -> String {
     let hash = Sha256::digest(format!("key id {secret}"));
     let tag: String = hash
@@ -71,7 +71,7 @@ impl Aws {
         Router::new().fallback(handle).with_state(Arc::clone(self))
     }
 
-    /// Does nothing any more from now on.
+    /// Refuses every request from now on.
     pub(crate) fn close(&self) {
         self.services
             .write()
@@ -79,7 +79,7 @@ impl Aws {
             .take();
     }
 
-    /// Who signed a request.
+    /// The identity that signed a request.
     fn caller(&self, parts: &Parts, body: &[u8]) -> Result<String, Refusal> {
         let missing = Refusal(
             "MissingAuthenticationTokenException",
@@ -98,8 +98,8 @@ impl Aws {
         Err(Refusal("InvalidSignatureException", message.to_owned()))
     }
 
-    /// Whose access key this is. The functions of a `cargo lambda watch` share one, and each names its binary as its
-    /// application.
+    /// The identity that an access key belongs to. The functions of a `cargo lambda watch` share one key, and each names
+    /// its binary as its application.
     fn holder(&self, key: &str, application: Option<&str>) -> Option<String> {
         let (identity, _) = key.rsplit_once('-')?;
         if key != access_key(identity, &self.secret) {
@@ -118,7 +118,7 @@ impl Aws {
             None => parameter(&parts, "X-Amz-Credential")
                 .and_then(|scope| scope.split(['/', '%']).next()),
         };
-        // Whether the key's secret made the signature is for the service behind to see.
+        // The service behind checks the signature.
         match key.and_then(|key| self.holder(key, application(&parts))) {
             Some(caller) => {
                 let request = http::Request::from_parts(parts, body);
@@ -138,8 +138,8 @@ impl Aws {
         operation: &str,
         body: &[u8],
     ) -> Result<Response, Refusal> {
-        let text = std::str::from_utf8(body).map_err(|_| no_json())?;
-        let request: Value = serde_json::from_str(text).map_err(|_| no_json())?;
+        let text = std::str::from_utf8(body).map_err(|_| not_json())?;
+        let request: Value = serde_json::from_str(text).map_err(|_| not_json())?;
         for access in iam::dynamodb::accesses(operation, &request, &self.tables) {
             self.iam.check(caller, &access).map_err(denied)?;
         }
@@ -151,7 +151,7 @@ impl Aws {
     }
 
     fn secrets(&self, caller: &str, operation: &str, body: &[u8]) -> Result<Response, Refusal> {
-        let request: Value = serde_json::from_slice(body).map_err(|_| no_json())?;
+        let request: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
         let id = request
             .get("SecretId")
             .and_then(Value::as_str)
@@ -180,6 +180,39 @@ impl Aws {
         ))
     }
 
+    /// Performs an operation of a service with JSON bodies: `DynamoDB_20120810.GetItem`.
+    async fn operation(
+        &self,
+        services: Services,
+        target: &str,
+        parts: &Parts,
+        body: &[u8],
+    ) -> Result<Response, Refusal> {
+        let caller = self.caller(parts, body)?;
+        match target.split_once('.') {
+            Some(("DynamoDB_20120810", operation)) => {
+                self.dynamodb(&services, &caller, operation, body)
+            }
+            Some(("AWSStepFunctions", operation)) => {
+                let (headers, body) = (parts.headers.clone(), body.to_vec());
+                self.states(services, &caller, operation, headers, body)
+                    .await
+            }
+            Some(("secretsmanager", operation)) => self.secrets(&caller, operation, body),
+            _ => {
+                let what = if target.is_empty() {
+                    parts.uri.path()
+                } else {
+                    target
+                };
+                let message = format!(
+                    "the local cloud has DynamoDB, S3, Step Functions and Secrets Manager; {what} belongs to none of them"
+                );
+                Err(Refusal("UnknownOperationException", message))
+            }
+        }
+    }
+
     async fn states(
         &self,
         services: Services,
@@ -188,7 +221,7 @@ impl Aws {
         headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<Response, Refusal> {
-        let request: Value = serde_json::from_slice(&body).map_err(|_| no_json())?;
+        let request: Value = serde_json::from_slice(&body).map_err(|_| not_json())?;
         self.iam
             .check(
                 caller,
@@ -208,71 +241,39 @@ impl Aws {
 async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if !loopback::is_ours(&parts.headers, aws.port) {
-        return Refusal(
-            "AccessDeniedException",
-            "Only programs of this machine are answered.".to_owned(),
-        )
-        .response(403);
+        let message = "Only programs of this machine are answered.".to_owned();
+        return Refusal("AccessDeniedException", message).response(403);
     }
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        return Refusal(
-            "RequestEntityTooLargeException",
-            "The request is too large.".to_owned(),
-        )
-        .response(413);
+        let message = "The request is too large.".to_owned();
+        return Refusal("RequestEntityTooLargeException", message).response(413);
     };
-    let services = aws
-        .services
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let services = aws.services.read();
+    let services = services.unwrap_or_else(PoisonError::into_inner).clone();
     let Some(services) = services else {
-        return Refusal(
-            "ServiceUnavailable",
-            "The local cloud is shutting down.".to_owned(),
-        )
-        .response(503);
+        let message = "The local cloud is shutting down.".to_owned();
+        return Refusal("ServiceUnavailable", message).response(503);
     };
-    let target = parts
-        .headers
-        .get("x-amz-target")
+    let target = parts.headers.get("x-amz-target");
+    let target = target
         .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if target.is_empty() && is_for_s3(&parts) {
-        return aws.objects(&services, parts, body).await;
-    }
-    let answered = match (aws.caller(&parts, &body), target.split_once('.')) {
-        (Err(refusal), _) => Err(refusal),
-        (Ok(caller), Some(("DynamoDB_20120810", operation))) => {
-            aws.dynamodb(&services, &caller, operation, &body)
-        }
-        (Ok(caller), Some(("AWSStepFunctions", operation))) => {
-            aws.states(
+        .map(str::to_owned);
+    match target {
+        None if is_for_s3(&parts) => aws.objects(&services, parts, body).await,
+        target => aws
+            .operation(
                 services,
-                &caller,
-                operation,
-                parts.headers.clone(),
-                body.to_vec(),
+                target.as_deref().unwrap_or_default(),
+                &parts,
+                &body,
             )
             .await
-        }
-        (Ok(caller), Some(("secretsmanager", operation))) => aws.secrets(&caller, operation, &body),
-        (Ok(_), _) => {
-            let what = if target.is_empty() {
-                parts.uri.path()
-            } else {
-                target
-            };
-            let message = format!(
-                "the local cloud has DynamoDB, S3, Step Functions and Secrets Manager, not what {what} belongs to"
-            );
-            Err(Refusal("UnknownOperationException", message))
-        }
-    };
-    answered.unwrap_or_else(|refusal| refusal.response(400))
+            .unwrap_or_else(|refusal| refusal.response(400)),
+    }
 }
 
-/// S3 has no header that names the operation, and its URLs may be signed instead of its requests.
+/// Whether a request is for S3, which has no header that names the operation, and whose URLs may be signed instead of its
+/// requests.
 fn is_for_s3(parts: &Parts) -> bool {
     match Authorization::read(parts) {
         Some(authorization) => authorization.service == "s3",
@@ -280,7 +281,7 @@ fn is_for_s3(parts: &Parts) -> bool {
     }
 }
 
-/// The name that the caller gives itself: `app/advance` in its `x-amz-user-agent`, or `x-app=advance` in a signed URL.
+/// The name that a caller gives itself: `app/advance` in its `x-amz-user-agent`, or `x-app=advance` in a signed URL.
 fn application(parts: &Parts) -> Option<&str> {
     let agent = parts.headers.get("x-amz-user-agent");
     let mut words = agent
@@ -292,13 +293,13 @@ fn application(parts: &Parts) -> Option<&str> {
         .or_else(|| parameter(parts, "x-app"))
 }
 
-/// A parameter of the query, as it stands there.
+/// A parameter of the query, still percent-encoded.
 fn parameter<'p>(parts: &'p Parts, name: &str) -> Option<&'p str> {
     let mut parameters = parts.uri.query()?.split('&');
     parameters.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// An error of the front itself: its AWS name, and what it says.
+/// An error of the front itself: its AWS name and its message.
 struct Refusal(&'static str, String);
 
 impl Refusal {
@@ -320,10 +321,10 @@ fn denied(message: String) -> Refusal {
     Refusal("AccessDeniedException", message)
 }
 
-fn no_json() -> Refusal {
+fn not_json() -> Refusal {
     Refusal(
         "SerializationException",
-        "The request is no JSON.".to_owned(),
+        "The body of the request is not JSON.".to_owned(),
     )
 }
 

@@ -1,4 +1,4 @@
-//! The cloud itself: everything the template describes, wired together.
+//! The cloud itself: everything that the template describes, wired together.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -25,37 +25,37 @@ use crate::states::{self, Wiring};
 use crate::tasks::Tasks;
 use crate::template::{FunctionSpec, REGION, Stack};
 
-/// How often expired items are removed. AWS promises days.
+/// The interval at which expired items are removed. AWS promises days.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-/// What to stand up, and how.
+/// The settings of a local cloud.
 pub struct Options {
-    /// The SAM template.
+    /// The path of the SAM template.
     pub template: PathBuf,
-    /// Where everything is kept. `None`: in memory, and gone with the process.
+    /// The directory that keeps everything. `None` keeps everything in memory until the process ends.
     pub data: Option<PathBuf>,
-    /// The port of the HTTP API on 127.0.0.1. 0: any.
+    /// The port of the HTTP API on 127.0.0.1; 0 is any free port.
     pub port: u16,
-    /// The time for everything but deadlines.
+    /// The clock of everything but the deadlines of functions.
     pub clock: Clock,
-    /// The functions in process.
+    /// The functions that run in this process.
     pub functions: Functions,
-    /// More variables for every function. They win over the template's.
+    /// Environment variables for every function, besides the template's and before them.
     pub environment: BTreeMap<String, String>,
-    /// The URL of a `cargo lambda watch` for the functions that are not in process.
+    /// The URL of the `cargo lambda watch` that runs the functions that are not in this process.
     pub lambda_url: Option<String>,
-    /// Whether the clock runs the schedules. A test may rather fire them by hand.
+    /// Whether the clock runs the schedules. Without it, [`Cloud::fire_schedules`] does.
     pub schedules: bool,
 }
 
-/// How much was done.
+/// The numbers of what was done since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Transitions of the state machine.
+    /// State transitions, as AWS bills them.
     pub transitions: u64,
-    /// Invocations of functions.
+    /// Invocations of all functions.
     pub invocations: u64,
-    /// The same by logical id; a function that was never invoked is not there.
+    /// Invocations by the logical id of the function; a function that was never invoked is not there.
     pub invocations_by_function: BTreeMap<String, u64>,
 }
 
@@ -82,130 +82,73 @@ impl Cloud {
     /// If the template cannot be stood up as it is, a file or port cannot be used, or a function does not start.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let lock = options.data.as_deref().map(claim).transpose()?;
-        let http = Door::open(options.port).await?;
-        // Beside the HTTP API where that is free: what runs outside (a cargo lambda watch) then outlives a restart.
-        let beside = options
-            .port
-            .checked_add(1)
-            .filter(|beside| *beside > 1)
-            .unwrap_or_default();
-        let aws = match Door::open(beside).await {
-            Ok(door) => door,
-            Err(_) => Door::open(0).await?,
-        };
-        let (url, aws_url) = (http.url(), aws.url());
-        let stack = Stack::load(&options.template, &url)?;
+        let (http, aws) = doors(options.port).await?;
+        let stack = Stack::load(&options.template, &http.url())?;
         let secret = secret(options.data.as_deref())?;
-        let file = |name: &str| options.data.as_ref().map(|data| data.join(name));
-
-        let database = Arc::new(Database::open(file("tables.db").as_deref(), &stack.tables)?);
-        let iam = Arc::new(Iam::new(&stack));
-        let tasks = Arc::new(Tasks::default());
-        let clock = options.clock;
-        let remote = options.lambda_url.as_deref();
-        let lambda = Arc::new(Lambda::new(
-            &stack.functions,
-            remote,
-            clock.clone(),
-            Arc::clone(&tasks),
-        )?);
-        let events = Arc::new(Events::new(
-            &stack.functions,
-            Arc::clone(&lambda),
-            clock.clone(),
-        ));
-        let wiring = Wiring {
-            lambda: Arc::clone(&lambda),
-            iam: Arc::clone(&iam),
-            events: Arc::clone(&events),
-            clock: clock.clone(),
-            tasks: Arc::clone(&tasks),
-        };
-        let states = states::open(file("executions.db"), &stack.machines, &wiring)?;
-        let identities = stack
-            .roles
-            .keys()
-            .map(String::as_str)
-            .chain([OPERATOR, WATCHED]);
-        let objects = Objects::open(
-            options.data.as_deref(),
-            &stack.buckets,
-            identities.map(|identity| access_key(identity, &secret)),
-            &secret,
-            Arc::clone(&iam),
-        )?;
-        let services = Services {
-            database: Arc::clone(&database),
-            objects: Arc::new(objects),
-            states: states.router(),
-        };
-        let binaries = stack.functions.iter().filter_map(|spec| {
-            let binary = spec.binary.clone()?;
-            Some((binary, spec.id.clone()))
-        });
-        let front = Arc::new(Aws {
-            iam: Arc::clone(&iam),
-            binaries: binaries.collect(),
-            tables: stack.tables,
-            machines: stack.machines,
-            secrets: Arc::new(Secrets::open(options.data.as_deref(), stack.secrets)?),
-            secret: secret.clone(),
-            port: aws.port,
-            services: RwLock::new(Some(services)),
-        });
+        let parts = Parts::open(&options, &stack, &secret)?;
+        let functions = stack.functions.clone();
+        let outputs = stack.outputs.clone();
+        let database = Arc::clone(&parts.services.database);
         let mut cloud = Self {
-            url,
-            aws_url,
-            secret,
-            outputs: stack.outputs,
-            iam,
-            lambda: Arc::clone(&lambda),
-            events: Arc::clone(&events),
-            states,
-            tasks: Arc::clone(&tasks),
-            aws: front,
+            url: http.url(),
+            aws_url: aws.url(),
+            secret: secret.clone(),
+            outputs,
+            iam: Arc::clone(&parts.iam),
+            lambda: Arc::clone(&parts.lambda),
+            events: Arc::clone(&parts.events),
+            states: parts.states.clone(),
+            tasks: Arc::clone(&parts.tasks),
+            aws: Arc::new(parts.front(stack, options.data.as_deref(), secret, aws.port)?),
             watched: BTreeMap::new(),
             _lock: lock,
         };
         if options.lambda_url.is_some() {
-            cloud.watched = shared_environment(&stack.functions);
+            cloud.watched = shared_environment(&functions);
             cloud.watched.extend(cloud.aws_environment(WATCHED));
             cloud.watched.extend(options.environment.clone());
         }
-
-        // First what functions call, then the functions, then what calls them.
-        aws.serve(cloud.aws.router(), &tasks);
-        lambda
-            .start(&options.functions, |spec| {
-                cloud.environment(spec, &options.environment)
-            })
-            .await?;
-        let port = http.port;
-        http.serve(
-            Front::router(&stack.functions, lambda, clock.clone(), port),
-            &tasks,
-        );
-        cloud.states.resume();
+        cloud.open_for(&options, &functions, http, aws).await?;
         if options.schedules {
-            events.run_schedules(&tasks);
-            tasks.spawn(sweep(database, clock));
+            cloud.events.run_schedules(&cloud.tasks);
+            cloud.tasks.spawn(sweep(database, options.clock));
         }
         Ok(cloud)
     }
 
-    /// Where the HTTP API is: `http://127.0.0.1:PORT`.
+    /// Begins to serve: first what functions call, then the functions, then what calls them.
+    async fn open_for(
+        &self,
+        options: &Options,
+        functions: &[FunctionSpec],
+        http: Door,
+        aws: Door,
+    ) -> Result<(), Error> {
+        aws.serve(self.aws.router(), &self.tasks);
+        self.lambda
+            .start(&options.functions, |spec| {
+                self.environment(spec, &options.environment)
+            })
+            .await?;
+        let (lambda, clock, port) = (Arc::clone(&self.lambda), options.clock.clone(), http.port);
+        http.serve(Front::router(functions, lambda, clock, port), &self.tasks);
+        self.states.resume();
+        Ok(())
+    }
+
+    /// The URL of the HTTP API: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The variables an AWS SDK client needs to call this cloud as an identity: the logical id of a function or state
-    /// machine, whose role it then has, or `operator`, who may do everything.
+    /// The environment variables with which an AWS SDK client calls this cloud as an identity: the logical id of a
+    /// function or state machine, whose role it then has, or `operator`, who may do everything.
     pub fn aws_environment(&self, identity: &str) -> BTreeMap<String, String> {
         let key = access_key(identity, &self.secret);
         [
             ("AWS_REGION", REGION),
             ("AWS_DEFAULT_REGION", REGION),
-            // For every other service too: nothing may leave the machine.
+            // The endpoint of every other service too: nothing may leave the machine.
             ("AWS_ENDPOINT_URL", &self.aws_url),
             ("AWS_ENDPOINT_URL_DYNAMODB", &self.aws_url),
             ("AWS_ENDPOINT_URL_S3", &self.aws_url),
@@ -218,7 +161,8 @@ impl Cloud {
         .into()
     }
 
-    /// The variables of the functions that a `cargo lambda watch` runs: it gives them all the same. Empty without one.
+    /// The environment variables of the functions that a `cargo lambda watch` runs, the same for all of them. Empty
+    /// without one.
     pub fn watch_environment(&self) -> &BTreeMap<String, String> {
         &self.watched
     }
@@ -239,7 +183,7 @@ impl Cloud {
         environment
     }
 
-    /// How much was done since the start.
+    /// Counts what was done since the start.
     pub fn counts(&self) -> Counts {
         let invocations_by_function = self.lambda.counts();
         let invocations = invocations_by_function.values().sum();
@@ -250,18 +194,18 @@ impl Cloud {
         }
     }
 
-    /// Puts an event on the default bus: `{"source": …, "detail-type": …, "detail": …}`. Returns once each function it
-    /// is for was invoked; one that failed is tried again in the background, by the clock, as Lambda does.
+    /// Puts an event on the default bus: `{"source": …, "detail-type": …, "detail": …}`. Returns after each function that
+    /// a rule names was invoked; a failed one is tried again in the background, by the clock, as Lambda does.
     pub async fn put_event(&self, event: Value) {
         self.events.put(event).await;
     }
 
-    /// The default event bus, for whoever puts events on it for as long as the cloud stands.
+    /// The default event bus, for code that puts events on it as long as the cloud stands.
     pub fn event_bus(&self) -> EventBus {
         EventBus(Arc::clone(&self.events))
     }
 
-    /// Fires each schedule once, now, and returns once each was invoked.
+    /// Fires each schedule once, now, and returns after each function was invoked.
     pub async fn fire_schedules(&self) {
         self.events.fire().await;
     }
@@ -269,7 +213,7 @@ impl Cloud {
     /// Invokes a function by its logical id and waits for its answer.
     ///
     /// # Errors
-    /// If the function fails: the name of its error, and Lambda's error document.
+    /// The error of the function: its name, and Lambda's error document as the cause.
     pub async fn invoke(&self, logical_id: &str, payload: Value) -> Result<Value, InvokeError> {
         self.lambda
             .invoke(logical_id, payload, Kind::Synchronous)
@@ -286,12 +230,12 @@ impl Cloud {
         self.aws.secrets.value(id).map(str::to_owned)
     }
 
-    /// What was allowed so far, and which statement of the template allowed it.
+    /// Every access that was allowed so far, with the statement of the template that allowed it.
     pub fn statements_used(&self) -> Vec<StatementUse> {
         self.iam.used()
     }
 
-    /// What was refused so far, in AWS's words, because no statement allows it.
+    /// Every access that was refused so far because no statement allows it, in AWS's words.
     pub fn refused(&self) -> Vec<String> {
         self.iam.refused()
     }
@@ -301,20 +245,20 @@ impl Cloud {
         self.iam.statements()
     }
 
-    /// From now on as if a statement did not stand in its policy, or one action did not stand in it. Says whether there
-    /// was such a statement. `policy` is the logical id of a managed policy, or of the function or state machine that
-    /// the statement stands in; `action` is concrete, without wildcards.
+    /// Removes a statement from its policy from now on, or one action from the statement, and returns whether there was
+    /// such a statement. `policy` is the logical id of a managed policy, or of the function or state machine whose role
+    /// has the statement; `action` has no wildcards.
     pub fn remove_statement(&self, policy: &str, index: usize, action: Option<&str>) -> bool {
         self.iam.remove(policy, index, action)
     }
 
-    /// From now on, some events reach their function twice at the same time (asynchronous invocations and tasks of the
-    /// state machine). `None`: no longer.
+    /// Delivers some events to their function twice at the same time from now on: asynchronous invocations and tasks of
+    /// the state machine. `None` ends that.
     pub fn duplicate_invocations(&self, duplicates: Option<Duplicates>) {
         self.lambda.set_duplicates(duplicates);
     }
 
-    /// Ends the cloud. What is under way ends where it is; with a data directory, the next start goes on from there.
+    /// Ends the cloud. Work under way is cut off; with a data directory, the next start goes on from there.
     pub async fn shutdown(self) {
         self.aws.close();
         self.states.shutdown().await;
@@ -322,12 +266,106 @@ impl Cloud {
     }
 }
 
+/// The services of a cloud, opened and not yet serving.
+struct Parts {
+    iam: Arc<Iam>,
+    tasks: Arc<Tasks>,
+    lambda: Arc<Lambda>,
+    events: Arc<Events>,
+    states: StepFunctions,
+    services: Services,
+}
+
+impl Parts {
+    fn open(options: &Options, stack: &Stack, secret: &str) -> Result<Self, Error> {
+        let data = options.data.as_deref();
+        let file = |name: &str| data.map(|data| data.join(name));
+        let clock = &options.clock;
+        let database = Arc::new(Database::open(file("tables.db").as_deref(), &stack.tables)?);
+        let iam = Arc::new(Iam::new(stack));
+        let tasks = Arc::new(Tasks::default());
+        let lambda = Arc::new(Lambda::new(
+            &stack.functions,
+            options.lambda_url.as_deref(),
+            clock.clone(),
+            Arc::clone(&tasks),
+        )?);
+        let events = Arc::new(Events::new(
+            &stack.functions,
+            Arc::clone(&lambda),
+            clock.clone(),
+        ));
+        let wiring = Wiring {
+            lambda: Arc::clone(&lambda),
+            iam: Arc::clone(&iam),
+            events: Arc::clone(&events),
+            clock: clock.clone(),
+            tasks: Arc::clone(&tasks),
+        };
+        let states = states::open(file("executions.db"), &stack.machines, &wiring)?;
+        let identities = stack.roles.keys().map(String::as_str);
+        let keys = identities
+            .chain([OPERATOR, WATCHED])
+            .map(|identity| access_key(identity, secret));
+        let objects = Objects::open(data, &stack.buckets, keys, secret, Arc::clone(&iam))?;
+        let services = Services {
+            database,
+            objects: Arc::new(objects),
+            states: states.router(),
+        };
+        Ok(Self {
+            iam,
+            tasks,
+            lambda,
+            events,
+            states,
+            services,
+        })
+    }
+
+    /// The AWS front of these services.
+    fn front(
+        self,
+        stack: Stack,
+        data: Option<&Path>,
+        secret: String,
+        port: u16,
+    ) -> Result<Aws, Error> {
+        let binaries = stack.functions.iter().filter_map(|spec| {
+            let binary = spec.binary.clone()?;
+            Some((binary, spec.id.clone()))
+        });
+        Ok(Aws {
+            iam: self.iam,
+            binaries: binaries.collect(),
+            tables: stack.tables,
+            machines: stack.machines,
+            secrets: Arc::new(Secrets::open(data, stack.secrets)?),
+            secret,
+            port,
+            services: RwLock::new(Some(self.services)),
+        })
+    }
+}
+
+/// Opens the ports of the HTTP API and of the AWS front. The latter is beside the former where that port is free: what
+/// runs outside (a cargo lambda watch) then outlives a restart.
+async fn doors(port: u16) -> Result<(Door, Door), Error> {
+    let http = Door::open(port).await?;
+    let beside = port.checked_add(1).filter(|beside| *beside > 1);
+    let aws = match Door::open(beside.unwrap_or_default()).await {
+        Ok(door) => door,
+        Err(_) => Door::open(0).await?,
+    };
+    Ok((http, aws))
+}
+
 /// The default event bus of a cloud.
 #[derive(Clone)]
 pub struct EventBus(Arc<Events>);
 
 impl EventBus {
-    /// Puts an event on the bus: see [`Cloud::put_event`].
+    /// Puts an event on the bus, as [`Cloud::put_event`] does.
     pub async fn put(&self, event: Value) {
         self.0.put(event).await;
     }
@@ -340,8 +378,8 @@ impl Drop for Cloud {
     }
 }
 
-/// The template's variables that every function has. A `cargo lambda watch` gives them all the same, and what is for one
-/// is not for the others: it would try what its role does not allow.
+/// The template's variables that every function has. A `cargo lambda watch` gives all functions the same variables, and
+/// with a variable that is for another, a function would try what its role does not allow.
 fn shared_environment(specs: &[FunctionSpec]) -> BTreeMap<String, String> {
     let mut environments = specs.iter().map(|spec| &spec.environment);
     let mut shared = environments.next().cloned().unwrap_or_default();
@@ -351,15 +389,18 @@ fn shared_environment(specs: &[FunctionSpec]) -> BTreeMap<String, String> {
     shared
 }
 
-/// Makes the directory ours alone.
+/// Takes the data directory for this cloud alone. One that is not there yet is made for its user only; one that is there
+/// keeps its mode.
 fn claim(data: &Path) -> Result<File, Error> {
     let failed = |error| Error::io(format!("cannot use {}", data.display()), error);
-    std::fs::create_dir_all(data).map_err(failed)?;
+    let mut directory = std::fs::DirBuilder::new();
+    directory.recursive(true);
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        use std::os::unix::fs::DirBuilderExt;
+        directory.mode(0o700);
     }
+    directory.create(data).map_err(failed)?;
     let lock = File::create(data.join("lock")).map_err(failed)?;
     // The system lets go of it when the process ends, however it ends.
     match lock.try_lock() {
@@ -369,7 +410,8 @@ fn claim(data: &Path) -> Result<File, Error> {
     }
 }
 
-/// The secret access key of everybody here. It is kept with the data, so that what was given keys before a restart goes on.
+/// The secret access key of every identity. It is kept with the data, so that keys handed out before a restart go on
+/// working.
 fn secret(data: Option<&Path>) -> Result<String, Error> {
     let Some(data) = data else {
         return random::hex();
@@ -377,7 +419,7 @@ fn secret(data: Option<&Path>) -> Result<String, Error> {
     let path = data.join("access-key-secret");
     match std::fs::read_to_string(&path) {
         Ok(secret) if secret.len() == 32 => Ok(secret),
-        // Half-written by a process that was killed, or not there yet.
+        // Not there yet, or half-written by a process that was killed.
         _ => {
             let secret = random::hex()?;
             let failed = |error| Error::io(format!("cannot write {}", path.display()), error);
@@ -387,7 +429,8 @@ fn secret(data: Option<&Path>) -> Result<String, Error> {
     }
 }
 
-/// Removes expired items now and then, while the clock is the system's: by that one the database tells what expired.
+/// Removes expired items at intervals, while the clock is the system's, since the database tells by that clock what has
+/// expired.
 async fn sweep(database: Arc<Database>, clock: Clock) {
     loop {
         clock.sleep(SWEEP).await;

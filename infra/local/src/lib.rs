@@ -1,7 +1,7 @@
 //! The local cloud: what `infra/template.yaml` describes, in one process on loopback, for development and tests.
 //!
-//! Strict rather than complete: what it does not know, it refuses by name, and every call is checked against the
-//! policies in the template. Production is AWS.
+//! The local cloud is strict rather than complete: it refuses by name what it does not know, and checks every call against
+//! the policies in the template. Production is AWS.
 
 mod aws;
 mod cloud;
@@ -12,6 +12,7 @@ mod http;
 mod iam;
 mod lambda;
 mod loopback;
+mod pattern;
 mod random;
 mod s3;
 mod secrets;

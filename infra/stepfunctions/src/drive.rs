@@ -1,4 +1,5 @@
-//! Driving executions: whatever happens becomes a turn, a turn becomes one transaction, and only then its effects.
+//! Driving executions: whatever happens becomes a turn, a turn becomes one transaction, and only then are its effects
+//! performed.
 //!
 //! Nothing about an execution lives in memory but its calls under way, so a parked execution is a row and no more. One
 //! task sleeps until the next row is due; one tells the listener; each call under way is one.
@@ -21,7 +22,7 @@ use crate::execution::{Execution, Status};
 use crate::failure::Failure;
 use crate::interpreter::{Effect, Surroundings, Turn};
 use crate::listener::{Invoke, StatusChange, StatusListener};
-use crate::service::Options;
+use crate::options::Options;
 use crate::store::Store;
 
 /// Drives executions.
@@ -104,7 +105,7 @@ impl Driver {
         self.ready.load(Ordering::SeqCst) && !self.closed.load(Ordering::SeqCst)
     }
 
-    /// Looks something up.
+    /// Reads from the store.
     pub(crate) fn read<T>(
         &self,
         look: impl FnOnce(&Store) -> Result<T, Error>,
@@ -124,8 +125,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Everything that writes goes through here. A failure is final: what a transaction may have done is known again
-    /// only once the file is opened anew.
+    /// Writes to the store; every write goes through here. A failure is final: what a transaction may have done is known
+    /// again only after the file has been opened anew.
     fn write<T>(&self, work: impl FnOnce(&mut Store) -> Result<T, Error>) -> Result<T, Error> {
         let mut store = lock(&self.store);
         if self.closed.load(Ordering::SeqCst) {
@@ -175,8 +176,9 @@ impl Driver {
                 Ok(execution) => execution,
                 Err(other) => return Ok(Err(other)),
             };
-            let definition = self.definition(store, execution.definition)?;
-            execution.timeout_seconds = definition.timeout_seconds;
+            let definition = self
+                .definition(store, execution.definition)?
+                .ok_or_else(|| Error::Corrupt("a definition is missing".to_owned()))?;
             let taken = |execution: &mut Execution| {
                 let mut turn = Turn::new(&definition, &self.surroundings, execution, now_ms);
                 turn.start();
@@ -220,9 +222,13 @@ impl Driver {
                 return Ok(None);
             };
             let before = execution.status;
-            let definition = self.definition(store, execution.definition)?;
+            let known = self.definition(store, execution.definition)?;
+            let replaced = known.is_none();
+            let definition = known.unwrap_or_default();
             let mut turn = Turn::new(&definition, &self.surroundings, &mut execution, now_ms);
-            if resume {
+            if replaced {
+                turn.stop(machine_replaced());
+            } else if resume {
                 turn.resume();
             }
             turn.pass_time();
@@ -248,24 +254,24 @@ impl Driver {
         Ok(Some(value))
     }
 
-    /// The definition of this number. One that cannot be read any more has no states: whoever is in it fails.
-    fn definition(&self, store: &Store, id: i64) -> Result<Arc<Definition>, Error> {
+    /// The definition of this number; `None` if this release cannot run it.
+    fn definition(&self, store: &Store, id: i64) -> Result<Option<Arc<Definition>>, Error> {
         if let Some(definition) = lock(&self.definitions).get(&id) {
-            return Ok(Arc::clone(definition));
+            return Ok(Some(Arc::clone(definition)));
         }
         let text = store.definition(id)?.unwrap_or_default();
         let json: Value = serde_json::from_str(&text).unwrap_or_default();
-        let definition = Definition::parse(&json).unwrap_or_else(|error| {
-            tracing::error!(%error, "a stored definition cannot be used any more");
-            Definition {
-                start_at: String::new(),
-                timeout_seconds: None,
-                states: Default::default(),
+        match Definition::parse(&json) {
+            Ok(definition) => {
+                let definition = Arc::new(definition);
+                lock(&self.definitions).insert(id, Arc::clone(&definition));
+                Ok(Some(definition))
             }
-        });
-        let definition = Arc::new(definition);
-        lock(&self.definitions).insert(id, Arc::clone(&definition));
-        Ok(definition)
+            Err(error) => {
+                tracing::warn!(%error, "an execution ends: its definition is of another release");
+                Ok(None)
+            }
+        }
     }
 
     /// Wakes the timer if this is due before what it sleeps for. Called with the store locked.
@@ -327,7 +333,7 @@ impl Driver {
         self.spawn(give_notice(Arc::downgrade(self), Arc::clone(&self.notices)));
     }
 
-    /// What is due next, and the timer's word that it sleeps until then, in one.
+    /// Finds what is due next and notes that the timer sleeps until then, in one step.
     fn next_due(&self) -> Result<Option<(u64, i64)>, Error> {
         let store = lock(&self.store);
         let next = store.next_due()?;
@@ -345,6 +351,16 @@ impl Driver {
         self.write(|store| store.drop_notice(id))?;
         Ok(true)
     }
+}
+
+/// The failure of an execution that an older release started with a definition that this one cannot run. Its run gets
+/// its next execution, on the machine as it is now, as after any death of a driver.
+fn machine_replaced() -> Failure {
+    Failure::new(
+        "Towpath.MachineReplaced",
+        "An older release started this execution, with a state machine that this release does not run. The run goes on \
+         under its next execution.",
+    )
 }
 
 /// Calls a function. One that panics has failed like one that crashed.

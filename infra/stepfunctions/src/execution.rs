@@ -1,25 +1,25 @@
-//! An execution as it is stored: everything needed to go on with it after a restart.
+//! Executions as they are stored: everything needed to go on after a restart.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::failure::Failure;
 
 /// AWS's longest execution: one year.
 const MAX_EXECUTION_MS: u64 = 365 * 24 * 60 * 60 * 1_000;
 
-/// How an execution stands.
+/// The status of an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Status {
-    /// It goes on.
+    /// The execution goes on.
     Running,
-    /// It reached an end.
+    /// The execution reached an end.
     Succeeded,
     /// A state failed and nothing caught it.
     Failed,
-    /// It ran longer than it may.
+    /// The execution lasted longer than a year.
     TimedOut,
-    /// It was stopped.
+    /// The execution was stopped.
     Aborted,
 }
 
@@ -32,7 +32,7 @@ impl Status {
         Self::Aborted,
     ];
 
-    /// AWS's word for it.
+    /// AWS's word for the status.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Running => "RUNNING",
@@ -67,7 +67,6 @@ pub(crate) struct Execution {
     pub(crate) input: String,
     pub(crate) output: Option<String>,
     pub(crate) failure: Option<Failure>,
-    pub(crate) timeout_seconds: Option<u64>,
     /// What AWS bills: the start, every state entered, every retry.
     pub(crate) transitions: u64,
     /// Functions called.
@@ -82,27 +81,25 @@ impl Execution {
         self.status == Status::Running
     }
 
-    /// When it has run too long.
+    /// The time, in milliseconds since the epoch, at which the execution has lasted too long.
     pub(crate) fn deadline_ms(&self) -> u64 {
-        let limit = self
-            .timeout_seconds
-            .map_or(MAX_EXECUTION_MS, |seconds| seconds.saturating_mul(1_000));
-        self.started_ms.saturating_add(limit.min(MAX_EXECUTION_MS))
+        self.started_ms.saturating_add(MAX_EXECUTION_MS)
     }
 
-    /// When something is next to be done about it without anyone asking; `None` once it is closed.
+    /// The time, in milliseconds since the epoch, at which something is next to be done about the execution without
+    /// anyone asking; `None` once it is closed.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         let phase = match &self.position.phase {
             Phase::Entering => None,
-            Phase::Task(flight) => flight.due_ms(),
-            Phase::BackingOff { until_ms } | Phase::Waiting { until_ms } => Some(*until_ms),
+            Phase::Task(flight) => flight.timeout_ms,
+            Phase::BackingOff { until_ms } => Some(*until_ms),
         };
         let deadline = self.deadline_ms();
         self.is_running()
             .then(|| phase.map_or(deadline, |due| due.min(deadline)))
     }
 
-    /// The flight of the task it is in, if it is in one.
+    /// The task under way, if there is one.
     pub(crate) fn flight(&self) -> Option<&Flight> {
         match &self.position.phase {
             Phase::Task(flight) if self.is_running() => Some(flight),
@@ -111,14 +108,13 @@ impl Execution {
     }
 }
 
-/// Where in its machine an execution is.
+/// The place of an execution in its machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub(crate) state: String,
     /// `$states.context.State.EnteredTime`. Later at every entry, so that no two entries look the same.
     pub(crate) entered_ms: u64,
     pub(crate) input: Value,
-    pub(crate) variables: Map<String, Value>,
     /// Retries in this visit of the state: `$states.context.State.RetryCount`.
     pub(crate) retries: u64,
     /// How often each retrier was used in this visit.
@@ -128,7 +124,31 @@ pub(crate) struct Position {
     pub(crate) phase: Phase,
 }
 
-/// What an execution does in the state it is in.
+impl Position {
+    /// The position of an execution that has not been started.
+    pub(crate) fn before_start(input: Value) -> Self {
+        Self {
+            state: String::new(),
+            entered_ms: 0,
+            input,
+            retries: 0,
+            attempts: Vec::new(),
+            tasks: 0,
+            phase: Phase::Entering,
+        }
+    }
+
+    /// The position of an execution that is closed.
+    pub(crate) fn closed() -> Self {
+        Self {
+            // Every token that names the execution is one of a task that is over.
+            tasks: u64::MAX,
+            ..Self::before_start(Value::Null)
+        }
+    }
+}
+
+/// The progress of an execution in its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Phase {
     /// The state is entered and not yet looked at.
@@ -137,8 +157,6 @@ pub(crate) enum Phase {
     Task(Flight),
     /// The task failed and is tried again at a time.
     BackingOff { until_ms: u64 },
-    /// A `Wait` state waits.
-    Waiting { until_ms: u64 },
 }
 
 /// A task under way.
@@ -151,21 +169,4 @@ pub(crate) struct Flight {
     /// Whether the function has answered, so that only the token is awaited.
     pub(crate) parked: bool,
     pub(crate) timeout_ms: Option<u64>,
-    pub(crate) heartbeat: Option<Heartbeat>,
-}
-
-/// The beat a task must keep.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Heartbeat {
-    pub(crate) every_ms: u64,
-    pub(crate) due_ms: u64,
-}
-
-impl Flight {
-    fn due_ms(&self) -> Option<u64> {
-        [self.timeout_ms, self.heartbeat.map(|beat| beat.due_ms)]
-            .into_iter()
-            .flatten()
-            .min()
-    }
 }

@@ -1,15 +1,13 @@
-//! How a state fails: the error name that `Retry` and `Catch` match on, and the cause for people.
+//! Failures of states: the error name that `Retry` and `Catch` match on, and the cause for people.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// AWS's names.
 pub(crate) const TIMEOUT: &str = "States.Timeout";
-pub(crate) const HEARTBEAT_TIMEOUT: &str = "States.HeartbeatTimeout";
 pub(crate) const RUNTIME: &str = "States.Runtime";
 pub(crate) const DATA_LIMIT: &str = "States.DataLimitExceeded";
 pub(crate) const QUERY: &str = "States.QueryEvaluationError";
-pub(crate) const NO_CHOICE: &str = "States.NoChoiceMatched";
 pub(crate) const ALL: &str = "States.ALL";
 pub(crate) const TASK_FAILED: &str = "States.TaskFailed";
 
@@ -28,12 +26,12 @@ impl Failure {
         }
     }
 
-    /// An expression failed, or gave what its field cannot take.
+    /// The failure of an expression that failed, or gave what its field cannot take.
     pub(crate) fn query(cause: impl Into<String>) -> Self {
         Self::new(QUERY, cause)
     }
 
-    /// A time limit passed. AWS gives no cause.
+    /// The failure of a passed time limit. AWS gives no cause.
     pub(crate) fn timeout(error: &str) -> Self {
         Self {
             error: Some(error.to_owned()),
@@ -51,8 +49,7 @@ impl Failure {
         names.iter().any(|name| match name.as_str() {
             name if name == error => true,
             ALL => error != DATA_LIMIT,
-            TASK_FAILED => ![TIMEOUT, HEARTBEAT_TIMEOUT, DATA_LIMIT].contains(&error),
-            TIMEOUT => error == HEARTBEAT_TIMEOUT,
+            TASK_FAILED => ![TIMEOUT, DATA_LIMIT].contains(&error),
             _ => false,
         })
     }
@@ -83,7 +80,6 @@ mod tests {
         assert!(takes("Custom", TASK_FAILED) && !takes(TIMEOUT, TASK_FAILED));
         assert!(!takes(RUNTIME, ALL) && !takes(RUNTIME, TASK_FAILED) && !takes(RUNTIME, RUNTIME));
         assert!(!takes(DATA_LIMIT, ALL) && takes(DATA_LIMIT, DATA_LIMIT));
-        assert!(takes(HEARTBEAT_TIMEOUT, TIMEOUT) && takes(HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT));
         assert!(!takes("Custom", "Other"));
     }
 }

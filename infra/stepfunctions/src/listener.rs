@@ -1,4 +1,4 @@
-//! The two things the surroundings provide: functions to call, and someone to tell of changed statuses.
+//! The two traits that the surroundings implement: calling functions, and listening to changed statuses.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -6,44 +6,47 @@ use serde_json::Value;
 
 use crate::execution::Execution;
 
-/// Calls functions.
+/// The caller of functions.
 #[async_trait]
 pub trait Invoke: Send + Sync {
-    /// Calls a function, given by name or ARN as the definition says it, and returns its answer.
+    /// Calls a function, given by name or ARN as in the definition, and returns its answer.
+    ///
+    /// # Errors
+    /// An error of the function or of Lambda, by the name that `Retry` and `Catch` match on.
     async fn invoke(&self, function: &str, payload: Value) -> Result<Value, InvokeError>;
 }
 
-/// How a call fails.
+/// The error of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvokeError {
-    /// The name that `Retry` and `Catch` match on.
+    /// The error name that `Retry` and `Catch` match on, such as `Lambda.TooManyRequestsException`.
     pub error: String,
-    /// For people.
+    /// The cause, for people.
     pub cause: String,
 }
 
-/// An execution's status, as EventBridge tells of it.
+/// A change of an execution's status, with what EventBridge reports of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusChange {
-    /// Which execution.
+    /// The ARN of the execution.
     pub execution_arn: String,
-    /// Of which machine.
+    /// The ARN of its state machine.
     pub state_machine_arn: String,
     /// The execution's name.
     pub name: String,
-    /// AWS's word: `RUNNING`, `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`.
+    /// The new status, in AWS's words: `RUNNING`, `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`.
     pub status: String,
-    /// When it started.
+    /// The time of the start, in milliseconds since the epoch.
     pub start_date_ms: u64,
-    /// When it ended, if it has.
+    /// The time of the end, in milliseconds since the epoch; `None` while the execution runs.
     pub stop_date_ms: Option<u64>,
-    /// Its input, as it was given.
+    /// The input as it was given: JSON.
     pub input: String,
-    /// Its output, if it succeeded.
+    /// The output, if the execution succeeded: JSON.
     pub output: Option<String>,
-    /// The name of its error, if it failed with one.
+    /// The name of the error, if the execution failed with one.
     pub error: Option<String>,
-    /// The cause, if it failed with one.
+    /// The cause, if the execution failed with one.
     pub cause: Option<String>,
 }
 
@@ -65,9 +68,9 @@ impl StatusChange {
     }
 }
 
-/// Hears of changed statuses.
+/// The listener that hears of changed statuses.
 pub trait StatusListener: Send + Sync {
-    /// Called once an execution's status is durable, `RUNNING` included, in the order of the changes. After the death of
-    /// the process a change may be told again; none is left out.
+    /// Hears of one change. This is called after the status is durable, `RUNNING` included, in the order of the changes.
+    /// After the death of the process a change may be told again; none is left out.
     fn status_changed(&self, change: StatusChange);
 }

@@ -1,44 +1,16 @@
-//! The service as its owner sees it: open, define machines, resume, look, shut down.
+//! The service as the process that embeds it sees it: open, define machines, resume, look, shut down.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
-use towpath_clock::Clock;
 
 use crate::definition::Definition;
 use crate::drive::Driver;
 use crate::error::Error;
-use crate::listener::{Invoke, StatusListener};
+use crate::options::Options;
+use crate::store::Counts;
 
-/// What a [`StepFunctions`] needs.
-pub struct Options {
-    /// Where to keep everything; `None` keeps it in memory.
-    pub file: Option<PathBuf>,
-    /// The only source of time.
-    pub clock: Clock,
-    /// Calls the functions.
-    pub invoker: Arc<dyn Invoke>,
-    /// Is told of changed statuses.
-    pub listener: Arc<dyn StatusListener>,
-    /// The region in ARNs.
-    pub region: String,
-    /// The account in ARNs.
-    pub account: String,
-}
-
-/// How much was done since the store was made (closed executions count for 90 days).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Executions started.
-    pub executions: u64,
-    /// State transitions as AWS bills them: one for the start, one for each state entered, one for each retry.
-    pub transitions: u64,
-    /// Functions called.
-    pub invocations: u64,
-}
-
-/// A local Step Functions. Clones are handles on the same one; when the last is dropped, everything stops as if the
+/// A local Step Functions. Clones are handles to the same one; when the last is dropped, everything stops as if the
 /// process had died.
 #[derive(Clone)]
 pub struct StepFunctions {
@@ -47,7 +19,7 @@ pub struct StepFunctions {
 
 impl StepFunctions {
     /// Opens the store. Executions that were running when it was last closed wait for [`StepFunctions::resume`]; until
-    /// then requests that would drive executions are answered 503, which SDKs retry.
+    /// then requests that would drive executions are answered with status 503, which SDKs retry.
     ///
     /// # Errors
     /// If the file cannot be used, or there is no tokio runtime to drive executions on.
@@ -57,8 +29,8 @@ impl StepFunctions {
         })
     }
 
-    /// Defines a state machine and returns its ARN. One of that name is given the new definition; executions that run
-    /// keep the one they started with.
+    /// Defines a state machine and returns its ARN. A machine of that name is given the new definition; running
+    /// executions keep the definition they started with.
     ///
     /// # Errors
     /// If the definition or the name is refused, or the store fails.
@@ -75,7 +47,8 @@ impl StepFunctions {
     }
 
     /// Goes on with every execution that was running when the store was last closed: parked tokens stay valid; a task
-    /// whose function had not answered is entered again with a new token.
+    /// whose function had not answered is entered again with a new token. An execution whose definition this release
+    /// cannot run, since an older release started it, ends `ABORTED` with the error `Towpath.MachineReplaced`.
     pub fn resume(&self) {
         self.driver.resume();
     }
@@ -85,12 +58,12 @@ impl StepFunctions {
         crate::api::router(Arc::clone(&self.driver))
     }
 
-    /// How much was done. Nothing, if the store has failed.
+    /// Counts what was done. All counts are 0 if the store has failed.
     pub fn counts(&self) -> Counts {
         self.driver.read(|store| store.counts()).unwrap_or_default()
     }
 
-    /// The transitions of one execution, 0 if there is none of that ARN.
+    /// Counts the state transitions of one execution; 0 if there is no execution of that ARN.
     pub fn transitions_of(&self, execution_arn: &str) -> u64 {
         let execution = self
             .driver
@@ -101,7 +74,8 @@ impl StepFunctions {
             .map_or(0, |execution| execution.transitions)
     }
 
-    /// Stops driving and waits until nothing moves. What is stored stays as it is, for the next [`StepFunctions::open`].
+    /// Stops driving executions and waits until nothing moves. What is stored stays as it is, for the next
+    /// [`StepFunctions::open`].
     pub async fn shutdown(&self) {
         self.driver.shutdown().await;
     }

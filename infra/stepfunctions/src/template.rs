@@ -1,8 +1,8 @@
-//! Values with expressions in them: `Arguments`, `Assign`, `Output` and their like.
+//! Values with expressions in them: `Arguments`, `Output` and `Cause`.
 
 use serde_json::{Map, Value};
 
-use crate::definition::node::Node;
+use crate::document::Node;
 use crate::failure::Failure;
 use crate::jsonata::{Expression, Reads, Scope};
 
@@ -51,15 +51,6 @@ impl Template {
         }
     }
 
-    /// The literal, if there is no expression to it.
-    pub(crate) fn literal(&self) -> Option<&Value> {
-        if let Self::Literal(value) = self {
-            Some(value)
-        } else {
-            None
-        }
-    }
-
     /// The value in a scope.
     ///
     /// # Errors
@@ -104,7 +95,7 @@ fn expression_source(text: &str) -> Option<Result<&str, &'static str>> {
     match (text.strip_prefix("{%"), text.ends_with("%}")) {
         (Some(rest), true) => Some(
             rest.strip_suffix("%}")
-                .ok_or("is no expression: `{%` and `%}` overlap"),
+                .ok_or("is not an expression: `{%` and `%}` overlap"),
         ),
         (Some(_), false) => Some(Err(
             "begins with `{%` but does not end with `%}`: an expression must be the whole string",

@@ -9,12 +9,6 @@ pub(crate) fn iso(millis: u64) -> String {
     format!("{timestamp:.3}")
 }
 
-/// Reads an RFC 3339 time, as `Wait` states give them.
-pub(crate) fn parse(text: &str) -> Option<u64> {
-    let timestamp: Timestamp = text.parse().ok()?;
-    u64::try_from(timestamp.as_millisecond()).ok()
-}
-
 /// Seconds since the epoch with a fraction, as the JSON 1.0 protocol carries times.
 pub(crate) fn epoch_seconds(millis: u64) -> f64 {
     // Exact: milliseconds stay below 2^53 for the next 280,000 years.
@@ -27,9 +21,5 @@ mod tests {
     fn times_have_milliseconds_and_are_utc() {
         assert_eq!(super::iso(1_700_000_000_000), "2023-11-14T22:13:20.000Z");
         assert_eq!(super::iso(1_700_000_000_120), "2023-11-14T22:13:20.120Z");
-        assert_eq!(
-            super::parse("2023-11-14T23:13:20.12+01:00"),
-            Some(1_700_000_000_120)
-        );
     }
 }

@@ -1,7 +1,5 @@
 //! EventBridge: rules that match events, and schedules.
 
-pub(crate) mod pattern;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +9,7 @@ use towpath_clock::Clock;
 use towpath_stepfunctions::StatusChange;
 
 use crate::lambda::Lambda;
+use crate::pattern;
 use crate::random;
 use crate::tasks::Tasks;
 use crate::template::{ACCOUNT, FunctionSpec, REGION, Trigger, arn};

@@ -19,43 +19,46 @@ use crate::tasks::Tasks;
 use crate::template::FunctionSpec;
 use remote::Remote;
 
-/// What a synchronous invocation may be given and may answer, in bytes.
+/// The limit on the payload and on the answer of a synchronous invocation, in bytes.
 const SYNCHRONOUS_LIMIT: usize = 6 * 1024 * 1024;
-/// What an asynchronous one may be given.
+/// The limit on the payload of an asynchronous invocation, in bytes.
 const ASYNCHRONOUS_LIMIT: usize = 1024 * 1024;
-/// How long Lambda waits before it tries a failed asynchronous invocation again.
+/// The pauses before Lambda tries a failed asynchronous invocation again.
 const RETRIES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
 
-/// One function in process. Payload and answer are the real JSON events.
+/// A function that runs in this process. Payload and answer are the real JSON events.
 #[async_trait]
 pub trait Function: Send + Sync {
-    /// Does what the function does, once.
+    /// Invokes the function once.
+    ///
+    /// # Errors
+    /// The error of the function, by the name that the state machine's `Retry` and `Catch` match on.
     async fn invoke(&self, event: LambdaEvent<Value>) -> Result<Value, Diagnostic>;
 }
 
-/// Makes a function from its environment. What it does is the function's init phase.
+/// The maker of a function from its environment variables: the function's init phase.
 pub type Factory = Arc<
     dyn Fn(BTreeMap<String, String>) -> BoxFuture<'static, Result<Arc<dyn Function>, String>>
         + Send
         + Sync,
 >;
 
-/// The functions in process, by their logical ids in the template.
+/// The functions that run in this process, by their logical ids in the template.
 pub type Functions = BTreeMap<String, Factory>;
 
-/// A fault: now and then one event reaches a function twice, at the same time, as Lambda and EventBridge are free to.
+/// A fault: some events reach their function twice at the same time, which Lambda and EventBridge are free to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplicates {
-    /// The same seed, the same duplicates (as far as the order of calls is the same).
+    /// The seed of the choice: the same seed chooses the same events, as far as their order is the same.
     pub seed: u64,
-    /// One event in so many; 1 is every one.
+    /// The rate: one event in this many is doubled; 1 doubles each event, 0 none.
     pub one_in: u32,
 }
 
-/// How an invocation came about.
+/// The origin of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Somebody waits for the answer: the HTTP API, a test.
+    /// A caller that waits for the answer: the HTTP API, a test.
     Synchronous,
     /// A task of the state machine.
     Task,
@@ -94,7 +97,7 @@ impl Lambda {
         })
     }
 
-    /// Makes the functions. `environment` is what one gets by its logical id.
+    /// Makes the functions. `environment` gives the variables of one.
     pub(crate) async fn start(
         &self,
         factories: &Functions,
@@ -117,11 +120,11 @@ impl Lambda {
         }
         self.running.set(running).map_err(|_| Error::Function {
             name: "all".to_owned(),
-            message: "they were started before".to_owned(),
+            message: "the functions have been started before".to_owned(),
         })
     }
 
-    /// The function a name, an ARN (qualified or not) or a logical id speaks of.
+    /// The function that a name, an ARN (qualified or not) or a logical id names.
     pub(crate) fn find(&self, function: &str) -> Option<&FunctionSpec> {
         let named = |spec: &&FunctionSpec| {
             let rest = function
@@ -168,7 +171,7 @@ impl Lambda {
         self.invoke_once(id, payload, kind).await
     }
 
-    /// Delivers an event: waits for the first try, and goes on trying in the background if that fails.
+    /// Delivers an event: waits for the first try, and goes on trying in the background if that one fails.
     pub(crate) async fn deliver(self: &Arc<Self>, id: &str, payload: Value) {
         let Err(failure) = self.invoke(id, payload.clone(), Kind::Asynchronous).await else {
             return;
@@ -221,32 +224,7 @@ impl Lambda {
             .unwrap_or_else(PoisonError::into_inner)
             .entry(id.to_owned())
             .or_default() += 1;
-        let request = random::request_id();
-        let answered = match (
-            self.running.get().and_then(|running| running.get(id)),
-            &self.remote,
-        ) {
-            (Some(function), _) => {
-                let context = context(spec, &request);
-                run(
-                    Arc::clone(function),
-                    LambdaEvent::new(payload, context),
-                    spec.timeout,
-                    &request,
-                )
-                .await
-            }
-            (None, Some(remote)) => {
-                let called = remote.invoke(spec.binary.as_deref().unwrap_or(&spec.name), bytes);
-                tokio::time::timeout(spec.timeout, called)
-                    .await
-                    .unwrap_or_else(|_| Err(timed_out(spec.timeout, &request)))
-            }
-            (None, None) => Err(failure(
-                "Lambda.ResourceNotFoundException",
-                &format!("{id} has no code here"),
-            )),
-        }?;
+        let answered = self.answer(spec, payload, bytes).await?;
         let size = serde_json::to_vec(&answered)
             .map(|bytes| bytes.len())
             .unwrap_or(usize::MAX);
@@ -257,6 +235,33 @@ impl Lambda {
             return Err(failure("Function.ResponseSizeTooLarge", &message));
         }
         Ok(answered)
+    }
+
+    /// The answer of a function, from this process or from a `cargo lambda watch`. `bytes` is the payload as JSON.
+    async fn answer(
+        &self,
+        spec: &FunctionSpec,
+        payload: Value,
+        bytes: Vec<u8>,
+    ) -> Result<Value, InvokeError> {
+        let request = random::request_id();
+        let running = self.running.get().and_then(|running| running.get(&spec.id));
+        match (running, &self.remote) {
+            (Some(function), _) => {
+                let event = LambdaEvent::new(payload, context(spec, &request));
+                run(Arc::clone(function), event, spec.timeout, &request).await
+            }
+            (None, Some(remote)) => {
+                let called = remote.invoke(spec.binary.as_deref().unwrap_or(&spec.name), bytes);
+                tokio::time::timeout(spec.timeout, called)
+                    .await
+                    .unwrap_or_else(|_| Err(timed_out(spec.timeout, &request)))
+            }
+            (None, None) => {
+                let message = format!("{} has no code in this local cloud", spec.id);
+                Err(failure("Lambda.ResourceNotFoundException", &message))
+            }
+        }
     }
 
     fn rolls_a_duplicate(&self) -> bool {
@@ -299,7 +304,7 @@ async fn run(
     }
 }
 
-/// A function ends when nobody waits for it any more: its time is up, or the cloud is shut down.
+/// A task that ends when nobody waits for it any more: its time is up, or the cloud is shut down.
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {

@@ -1,4 +1,4 @@
-//! A function: its properties over the template's `Globals`, and what invokes it.
+//! A function: its properties over the template's `Globals`, and its triggers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{FunctionSpec, Resource, STACK, Stack, Trigger, arn, object};
 use crate::error::Error;
-use crate::events::pattern;
+use crate::pattern;
 
 impl Stack {
     pub(super) fn function(
@@ -46,7 +46,7 @@ impl Stack {
             None => Ok(default),
             Some(value) => value
                 .as_u64()
-                .ok_or_else(|| Error::template(at.place(key), "a whole number has to stand here")),
+                .ok_or_else(|| Error::template(at.place(key), "must be a whole number")),
         };
         let mut triggers = Vec::new();
         for (event, description) in at.map(&properties, "Events")? {
@@ -69,7 +69,8 @@ impl Stack {
     }
 }
 
-/// SAM's rule: what the function says goes, maps are merged, lists are put together.
+/// Merges the globals into a function's own properties by SAM's rule: the function's value wins, maps are merged, lists
+/// are joined.
 fn inherit(own: &mut Map<String, Value>, globals: &Map<String, Value>) {
     for (key, global) in globals {
         match (own.get_mut(key), global) {
@@ -110,89 +111,104 @@ fn environment(
 }
 
 fn trigger(at: &Resource<'_>, event: &str, description: &Value) -> Result<Trigger, Error> {
-    let place = at.place(&format!("Events.{event}"));
-    let empty = Map::new();
-    let properties = description
-        .get("Properties")
-        .and_then(Value::as_object)
-        .unwrap_or(&empty);
-    let text = |key: &str| properties.get(key).and_then(Value::as_str);
-    let only = |understood: &[&str]| match properties
-        .keys()
-        .find(|key| !understood.contains(&key.as_str()))
-    {
-        None => Ok(()),
-        Some(key) => Err(Error::template(
-            format!("{place}.{key}"),
-            "the local cloud does not know this property",
-        )),
+    let given = EventSource {
+        place: at.place(&format!("Events.{event}")),
+        // How EventBridge names a rule that SAM makes.
+        name: format!("{STACK}-{}{event}", at.id),
+        properties: description
+            .get("Properties")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default(),
     };
-    // How EventBridge names a rule that SAM makes.
-    let name = format!("{STACK}-{}{event}", at.id);
-    match description
-        .get("Type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-    {
-        "HttpApi" => {
-            only(&["ApiId", "Method", "Path"])?;
-            let method = text("Method").unwrap_or("ANY").to_ascii_uppercase();
-            let method = if method == "X-AMAZON-APIGATEWAY-ANY-METHOD" {
-                "ANY".to_owned()
-            } else {
-                method
-            };
-            Ok(Trigger::Http {
-                method,
-                path: text("Path").map(str::to_owned),
-            })
-        }
-        "EventBridgeRule" | "CloudWatchEvent" => {
-            only(&["Pattern", "RetryPolicy"])?;
-            let pattern = properties
-                .get("Pattern")
-                .ok_or_else(|| Error::template(&place, "it has no Pattern"))?;
-            pattern::check(pattern)
-                .map_err(|message| Error::template(format!("{place}.Pattern"), message))?;
-            Ok(Trigger::Event {
-                name,
-                pattern: pattern.clone(),
-            })
-        }
-        "Schedule" | "ScheduleV2" => {
-            only(&[
-                "Schedule",
-                "ScheduleExpression",
-                "Input",
-                "Description",
-                "Name",
-                "RetryPolicy",
-            ])?;
-            let expression = text("Schedule")
-                .or(text("ScheduleExpression"))
-                .unwrap_or_default();
-            let every = rate(expression).ok_or_else(|| {
-                Error::template(
-                    &place,
-                    format!(
-                        "the local cloud knows schedules like rate(1 minute), not {expression:?}"
-                    ),
-                )
-            })?;
-            let input = text("Input").map(serde_json::from_str).transpose();
-            let input = input.map_err(|error| {
-                Error::template(format!("{place}.Input"), format!("no JSON: {error}"))
-            })?;
-            Ok(Trigger::Schedule { name, every, input })
-        }
+    match description.get("Type").and_then(Value::as_str) {
+        Some("HttpApi") => given.http(),
+        Some("EventBridgeRule" | "CloudWatchEvent") => given.rule(),
+        Some("Schedule" | "ScheduleV2") => given.schedule(),
         kind => Err(Error::template(
-            place,
-            format!("the local cloud does not know events of type {kind:?}"),
+            given.place,
+            format!(
+                "the local cloud does not know events of type {:?}",
+                kind.unwrap_or_default()
+            ),
         )),
     }
 }
 
-/// `rate(5 minutes)`.
+/// One of a function's `Events`.
+struct EventSource {
+    place: String,
+    name: String,
+    properties: Map<String, Value>,
+}
+
+impl EventSource {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.properties.get(key).and_then(Value::as_str)
+    }
+
+    /// Refuses every property that is not understood.
+    fn only(&self, understood: &[&str]) -> Result<(), Error> {
+        let mut keys = self.properties.keys();
+        match keys.find(|key| !understood.contains(&key.as_str())) {
+            None => Ok(()),
+            Some(key) => Err(Error::template(
+                format!("{}.{key}", self.place),
+                "the local cloud does not know this property",
+            )),
+        }
+    }
+
+    fn http(self) -> Result<Trigger, Error> {
+        self.only(&["ApiId", "Method", "Path"])?;
+        let method = self.text("Method").unwrap_or("ANY").to_ascii_uppercase();
+        let method = match method.as_str() {
+            "X-AMAZON-APIGATEWAY-ANY-METHOD" => "ANY".to_owned(),
+            _ => method,
+        };
+        let path = self.text("Path").map(str::to_owned);
+        Ok(Trigger::Http { method, path })
+    }
+
+    fn rule(mut self) -> Result<Trigger, Error> {
+        self.only(&["Pattern", "RetryPolicy"])?;
+        let pattern = self.properties.remove("Pattern");
+        let pattern = pattern.ok_or_else(|| Error::template(&self.place, "Pattern is missing"))?;
+        pattern::check(&pattern)
+            .map_err(|message| Error::template(format!("{}.Pattern", self.place), message))?;
+        let name = self.name;
+        Ok(Trigger::Event { name, pattern })
+    }
+
+    fn schedule(self) -> Result<Trigger, Error> {
+        self.only(&[
+            "Schedule",
+            "ScheduleExpression",
+            "Input",
+            "Description",
+            "Name",
+            "RetryPolicy",
+        ])?;
+        let expression = self.text("Schedule").or(self.text("ScheduleExpression"));
+        let expression = expression.unwrap_or_default();
+        let every = rate(expression).ok_or_else(|| {
+            let message =
+                format!("the local cloud knows schedules like rate(1 minute), not {expression:?}");
+            Error::template(&self.place, message)
+        })?;
+        let input = self.text("Input").map(serde_json::from_str).transpose();
+        let input = input.map_err(|error| {
+            Error::template(
+                format!("{}.Input", self.place),
+                format!("not JSON: {error}"),
+            )
+        })?;
+        let name = self.name;
+        Ok(Trigger::Schedule { name, every, input })
+    }
+}
+
+/// The duration of an expression such as `rate(5 minutes)`.
 fn rate(expression: &str) -> Option<Duration> {
     let (number, unit) = expression
         .strip_prefix("rate(")?

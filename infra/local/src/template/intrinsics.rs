@@ -54,13 +54,12 @@ impl Scope<'_> {
     /// The same where a value has to be.
     pub(crate) fn value(&self, value: &Value, place: &str) -> Result<Value, Error> {
         self.resolve(value, place)?
-            .ok_or_else(|| Error::template(place, "a value has to stand here"))
+            .ok_or_else(|| Error::template(place, "must have a value"))
     }
 
     /// The same where a text has to be. Numbers and booleans are taken as texts, as CloudFormation does.
     pub(crate) fn text(&self, value: &Value, place: &str) -> Result<String, Error> {
-        as_text(&self.value(value, place)?)
-            .ok_or_else(|| Error::template(place, "a text has to stand here"))
+        as_text(&self.value(value, place)?).ok_or_else(|| Error::template(place, "must be a text"))
     }
 
     /// Whether a named condition holds.

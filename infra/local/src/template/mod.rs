@@ -1,4 +1,4 @@
-//! The template as the local cloud needs it: what there is to stand up, every reference resolved.
+//! The template as the local cloud needs it, with every reference resolved.
 //!
 //! A template is read strictly. A resource, property or event that matters for running and is not understood is an
 //! error that names it; what only matters in the cloud is passed over by an explicit list. So a template that loads
@@ -25,7 +25,7 @@ pub(crate) use table::Table;
 
 use crate::error::Error;
 
-/// What has no part in running a request here.
+/// The types of resources that have no part in serving a request here.
 const CLOUD_ONLY: [&str; 10] = [
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
@@ -39,7 +39,27 @@ const CLOUD_ONLY: [&str; 10] = [
     "AWS::SQS::QueuePolicy",
 ];
 
-/// A stack: everything a template describes.
+/// The properties of buckets that say who may do what, and how objects are kept in the cloud: none changes what an object
+/// is.
+const HARMLESS_OF_BUCKETS: [&str; 5] = [
+    "BucketEncryption",
+    "OwnershipControls",
+    "PublicAccessBlockConfiguration",
+    "LifecycleConfiguration",
+    "Tags",
+];
+
+/// The properties of HTTP APIs that do not change an answer here: throttling, access logs and the like.
+const HARMLESS_OF_HTTP_APIS: [&str; 6] = [
+    "FailOnWarnings",
+    "DefaultRouteSettings",
+    "AccessLogSettings",
+    "Description",
+    "Name",
+    "Tags",
+];
+
+/// A stack: everything that a template describes.
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) tables: Vec<Table>,
@@ -48,9 +68,9 @@ pub(crate) struct Stack {
     pub(crate) secrets: Vec<SecretSpec>,
     /// The names of the buckets.
     pub(crate) buckets: Vec<String>,
-    /// Managed policies and the inline ones of functions and machines, by logical id of what they belong to.
+    /// Managed policies, and the inline policies of functions and machines, by the logical id of their resource.
     pub(crate) policies: BTreeMap<String, Policy>,
-    /// Which policies hold for a function's or machine's role, by its logical id.
+    /// The roles of functions and machines, by logical id.
     pub(crate) roles: BTreeMap<String, Role>,
     pub(crate) outputs: BTreeMap<String, String>,
 }
@@ -58,7 +78,7 @@ pub(crate) struct Stack {
 /// The role of a function or machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Role {
-    /// Who it is in AWS's messages.
+    /// The ARN that AWS's messages name the caller by.
     pub(crate) user_arn: String,
     /// The keys of its policies in [`Stack::policies`].
     pub(crate) policies: Vec<String>,
@@ -70,7 +90,7 @@ pub(crate) struct FunctionSpec {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) arn: String,
-    /// What `cargo lambda` calls it: the name of its binary.
+    /// The name of its binary, by which `cargo lambda` calls it.
     pub(crate) binary: Option<String>,
     pub(crate) timeout: Duration,
     pub(crate) memory_mb: u64,
@@ -78,17 +98,17 @@ pub(crate) struct FunctionSpec {
     pub(crate) triggers: Vec<Trigger>,
 }
 
-/// What invokes a function.
+/// A trigger of a function.
 #[derive(Clone, Debug)]
 pub(crate) enum Trigger {
-    /// A route of the HTTP API: a method or `ANY`, and a path. Path `None` is `$default`.
+    /// A route of the HTTP API: a method or `ANY`, and a path. The path `None` is `$default`.
     Http {
         method: String,
         path: Option<String>,
     },
     /// An event on the bus that matches.
     Event { name: String, pattern: Value },
-    /// Every so often, with this input or the event EventBridge makes.
+    /// A schedule at an interval, with this input or the event that EventBridge makes.
     Schedule {
         name: String,
         every: Duration,
@@ -107,7 +127,7 @@ pub(crate) struct Machine {
 }
 
 impl Stack {
-    /// Reads a template. `api_url` is where its HTTP API will listen.
+    /// Reads a template. `api_url` is the URL that its HTTP API will have.
     pub(crate) fn load(path: &Path, api_url: &str) -> Result<Self, Error> {
         let text = read(path)?;
         let syntax = |message| Error::Syntax {
@@ -145,7 +165,7 @@ impl Stack {
             let default = parameter.get("Default").cloned().ok_or_else(|| {
                 Error::template(
                     format!("Parameters.{name}"),
-                    "it needs a Default: here is nobody to ask",
+                    "it needs a Default: the local cloud asks nobody for parameters",
                 )
             })?;
             parameters.insert(name, default);
@@ -163,7 +183,7 @@ impl Stack {
             let place = format!("Outputs.{name}.Value");
             let value = output
                 .get("Value")
-                .ok_or_else(|| Error::template(&place, "it is missing"))?;
+                .ok_or_else(|| Error::template(&place, "the value is missing"))?;
             stack.outputs.insert(name, scope.text(value, &place)?);
         }
         Ok(stack)
@@ -195,56 +215,45 @@ impl Stack {
             if !at.exists()? {
                 continue;
             }
-            match at.kind {
-                "AWS::DynamoDB::Table" => stack.tables.push(Table::read(&at)?),
-                "AWS::Serverless::Function" => stack.function(&at, globals.get("Function"))?,
-                "AWS::SecretsManager::Secret" => stack.secrets.push(SecretSpec::read(&at)?),
-                "AWS::S3::Bucket" => {
-                    // Who may do what, and how it is kept in the cloud: nothing that changes what an object is.
-                    let harmless = [
-                        "BucketEncryption",
-                        "OwnershipControls",
-                        "PublicAccessBlockConfiguration",
-                        "LifecycleConfiguration",
-                        "Tags",
-                    ];
-                    at.only(&at.properties()?, &["BucketName"], &harmless)?;
-                    stack.buckets.push(scope.name(id, &at.place("BucketName"))?);
-                }
-                "AWS::Serverless::StateMachine" => stack.machine(&at, folder)?,
-                "AWS::IAM::ManagedPolicy" => {
-                    let properties = at.properties()?;
-                    at.only(
-                        &properties,
-                        &["PolicyDocument"],
-                        &["Description", "ManagedPolicyName", "Path"],
-                    )?;
-                    let document = properties.get("PolicyDocument").unwrap_or(&Value::Null);
-                    stack.policies.insert(
-                        id.clone(),
-                        Policy::read(document, &at.place("PolicyDocument"))?,
-                    );
-                }
-                "AWS::Serverless::HttpApi" => {
-                    // Throttling, access logs and the like: nothing that changes an answer here.
-                    let harmless = [
-                        "FailOnWarnings",
-                        "DefaultRouteSettings",
-                        "AccessLogSettings",
-                        "Description",
-                        "Name",
-                        "Tags",
-                    ];
-                    at.only(&at.properties()?, &[], &harmless)?;
-                }
-                kind if CLOUD_ONLY.contains(&kind) => {}
-                kind => {
-                    let message = format!("the local cloud does not know resources of type {kind}");
-                    return Err(Error::template(at.place(""), message));
-                }
-            }
+            stack.resource(&at, globals.get("Function"), folder)?;
         }
         Ok(stack)
+    }
+
+    fn resource(
+        &mut self,
+        at: &Resource<'_>,
+        function_globals: Option<&Value>,
+        folder: &Path,
+    ) -> Result<(), Error> {
+        match at.kind {
+            "AWS::DynamoDB::Table" => self.tables.push(Table::read(at)?),
+            "AWS::Serverless::Function" => self.function(at, function_globals)?,
+            "AWS::SecretsManager::Secret" => self.secrets.push(SecretSpec::read(at)?),
+            "AWS::S3::Bucket" => {
+                at.only(&at.properties()?, &["BucketName"], &HARMLESS_OF_BUCKETS)?;
+                self.buckets
+                    .push(at.scope.name(at.id, &at.place("BucketName"))?);
+            }
+            "AWS::Serverless::StateMachine" => self.machine(at, folder)?,
+            "AWS::IAM::ManagedPolicy" => {
+                let properties = at.properties()?;
+                let harmless = ["Description", "ManagedPolicyName", "Path"];
+                at.only(&properties, &["PolicyDocument"], &harmless)?;
+                let document = properties.get("PolicyDocument").unwrap_or(&Value::Null);
+                let policy = Policy::read(document, &at.place("PolicyDocument"))?;
+                self.policies.insert(at.id.to_owned(), policy);
+            }
+            "AWS::Serverless::HttpApi" => {
+                at.only(&at.properties()?, &[], &HARMLESS_OF_HTTP_APIS)?;
+            }
+            kind if CLOUD_ONLY.contains(&kind) => {}
+            kind => {
+                let message = format!("the local cloud does not know resources of type {kind}");
+                return Err(Error::template(at.place(""), message));
+            }
+        }
+        Ok(())
     }
 
     fn machine(&mut self, at: &Resource<'_>, folder: &Path) -> Result<(), Error> {
@@ -274,11 +283,11 @@ impl Stack {
         let path = folder.join(uri);
         let mut text = read(&path)?;
         for (name, value) in at.map(&properties, "DefinitionSubstitutions")? {
-            // Inside a JSON string, so its quotes have to be escaped; ours are ARNs.
+            // The value stands inside a JSON string; ARNs need no escapes.
             let place = at.place(&format!("DefinitionSubstitutions.{name}"));
             let value = value
                 .as_str()
-                .ok_or_else(|| Error::template(place, "a text has to stand here"))?;
+                .ok_or_else(|| Error::template(place, "must be a text"))?;
             text = text.replace(&format!("${{{name}}}"), value);
         }
         let definition = serde_json::from_str(&text).map_err(|error| Error::Syntax {
@@ -358,7 +367,7 @@ impl Stack {
     }
 }
 
-/// One resource of the template, and where it stands.
+/// One resource of the template.
 pub(crate) struct Resource<'a> {
     pub(crate) scope: &'a Scope<'a>,
     pub(crate) id: &'a str,
@@ -371,7 +380,7 @@ impl<'a> Resource<'a> {
         let place = format!("Resources.{id}");
         let resource = object(resource, &place)?;
         let kind = resource.get("Type").and_then(Value::as_str);
-        let kind = kind.ok_or_else(|| Error::template(place, "it has no Type"))?;
+        let kind = kind.ok_or_else(|| Error::template(place, "Type is missing"))?;
         Ok(Self {
             scope,
             id,
@@ -380,7 +389,7 @@ impl<'a> Resource<'a> {
         })
     }
 
-    /// Where a property stands, for messages.
+    /// The place of a property, for messages.
     pub(crate) fn place(&self, property: &str) -> String {
         match property {
             "" => format!("Resources.{}", self.id),
@@ -442,7 +451,7 @@ impl<'a> Resource<'a> {
         name: &str,
     ) -> Result<&'p str, Error> {
         let text = properties.get(name).and_then(Value::as_str);
-        text.ok_or_else(|| Error::template(self.place(name), "a text has to stand here"))
+        text.ok_or_else(|| Error::template(self.place(name), "must be a text"))
     }
 
     fn map(
@@ -460,7 +469,7 @@ impl<'a> Resource<'a> {
 fn object<'v>(value: &'v Value, place: &str) -> Result<&'v Map<String, Value>, Error> {
     value
         .as_object()
-        .ok_or_else(|| Error::template(place, "names and values have to stand here"))
+        .ok_or_else(|| Error::template(place, "must be a map of names to values"))
 }
 
 fn read(path: &Path) -> Result<String, Error> {

@@ -54,7 +54,7 @@ impl Policy {
         known(document.keys(), &["Version", "Statement", "Id"], place)?;
         let statements = document
             .get("Statement")
-            .ok_or_else(|| Error::template(place, "it has no Statement"))?;
+            .ok_or_else(|| Error::template(place, "Statement is missing"))?;
         let statements = one_or_more(statements);
         let read = |(index, statement): (usize, &Value)| {
             read_statement(statement, &format!("{place}.Statement[{index}]"))
@@ -82,9 +82,12 @@ fn read_statement(statement: &Value, place: &str) -> Result<Statement, Error> {
             .iter()
             .map(|value| value.as_str().map(str::to_owned))
             .collect();
-        texts
-            .filter(|texts| !texts.is_empty())
-            .ok_or_else(|| Error::template(format!("{place}.{key}"), "texts have to stand here"))
+        texts.filter(|texts| !texts.is_empty()).ok_or_else(|| {
+            Error::template(
+                format!("{place}.{key}"),
+                "must be a text or a list of texts",
+            )
+        })
     };
     let effect = match statement.get("Effect").and_then(Value::as_str) {
         Some("Allow") => Effect::Allow,
@@ -92,7 +95,7 @@ fn read_statement(statement: &Value, place: &str) -> Result<Statement, Error> {
         _ => {
             return Err(Error::template(
                 format!("{place}.Effect"),
-                "it is Allow or Deny",
+                "must be Allow or Deny",
             ));
         }
     };

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use ulid::Ulid;
 
-use super::Refusal;
+use super::refusal::Refusal;
 use super::request::{Request, next_token};
 use crate::drive::Driver;
-use crate::execution::{Execution, Phase, Position, Status};
+use crate::execution::{Execution, Position, Status};
 use crate::failure::Failure;
 use crate::interpreter::MAX_PAYLOAD;
 use crate::store::{Page, RETENTION_MS};
@@ -20,25 +20,12 @@ pub(super) const MAX_CAUSE: usize = 32_768;
 
 pub(super) fn start(driver: &Arc<Driver>, request: &Request) -> Result<Value, Refusal> {
     let machine_arn = request.arn("stateMachineArn", "stateMachine")?;
-    let generated = Ulid::new().to_string();
     let name = match request.text("name", 80)? {
-        None => &generated,
-        Some("") => {
-            return Err(Refusal::validation(
-                "name",
-                "have length greater than or equal to 1",
-            ));
-        }
-        Some(name) if is_name(name) => name,
-        Some(name) => {
-            return Err(Refusal::new(
-                "InvalidName",
-                format!("Invalid Name: '{name}'"),
-            ));
-        }
+        None => Ulid::new().to_string(),
+        Some(name) => checked(name)?.to_owned(),
     };
-    let input = request.text("input", MAX_PAYLOAD)?.unwrap_or("{}");
-    let value: Value = serde_json::from_str(input).map_err(|error| {
+    let text = request.text("input", MAX_PAYLOAD)?.unwrap_or("{}");
+    let input: Value = serde_json::from_str(text).map_err(|error| {
         Refusal::new(
             "InvalidExecutionInput",
             format!("Invalid State Machine Execution Input: '{error}'"),
@@ -49,49 +36,29 @@ pub(super) fn start(driver: &Arc<Driver>, request: &Request) -> Result<Value, Re
         let Some(machine) = store.machine(machine_arn)? else {
             return Ok(Err(Settled::Refused(no_machine(machine_arn))));
         };
-        let arn = driver.arns().execution(&machine.name, name);
-        if let Some(existing) = store.execution_by_arn(&arn)? {
-            if existing.is_running() && existing.input == input {
-                return Ok(Err(Settled::Same(Box::new(existing))));
-            }
-            let forgotten = existing
-                .stopped_ms
-                .is_some_and(|stopped| stopped < now_ms.saturating_sub(RETENTION_MS));
-            if !forgotten {
-                let message = format!("Execution Already Exists: '{arn}'");
-                return Ok(Err(Settled::Refused(Refusal::new(
-                    "ExecutionAlreadyExists",
-                    message,
-                ))));
-            }
+        let arn = driver.arns().execution(&machine.name, &name);
+        if let Some(existing) = store.execution_by_arn(&arn)?
+            && let Some(settled) = settled_by(existing, text, now_ms)
+        {
+            return Ok(Err(settled));
         }
         Ok(Ok(Execution {
             seq: 0,
             arn,
             machine_arn: machine.arn,
             machine_name: machine.name,
-            name: name.to_owned(),
+            name,
             definition: machine.definition,
             status: Status::Running,
             started_ms: now_ms,
             stopped_ms: None,
-            input: input.to_owned(),
+            input: text.to_owned(),
             output: None,
             failure: None,
-            timeout_seconds: None,
             transitions: 0,
             invocations: 0,
             last_event: 0,
-            position: Position {
-                state: String::new(),
-                entered_ms: 0,
-                input: value,
-                variables: Map::new(),
-                retries: 0,
-                attempts: Vec::new(),
-                tasks: 0,
-                phase: Phase::Entering,
-            },
+            position: Position::before_start(input),
         }))
     })?;
     match started {
@@ -101,14 +68,42 @@ pub(super) fn start(driver: &Arc<Driver>, request: &Request) -> Result<Value, Re
     }
 }
 
+/// The name, if AWS would take it.
+fn checked(name: &str) -> Result<&str, Refusal> {
+    match name {
+        "" => Err(Refusal::validation(
+            "name",
+            "have length greater than or equal to 1",
+        )),
+        name if is_name(name) => Ok(name),
+        name => Err(Refusal::new(
+            "InvalidName",
+            format!("Invalid Name: '{name}'"),
+        )),
+    }
+}
+
+/// What an execution of the same name makes of a start; `None` if it is old enough to be forgotten.
+fn settled_by(existing: Execution, input: &str, now_ms: u64) -> Option<Settled> {
+    if existing.is_running() && existing.input == input {
+        return Some(Settled::Same(Box::new(existing)));
+    }
+    let forgotten = existing
+        .stopped_ms
+        .is_some_and(|stopped| stopped < now_ms.saturating_sub(RETENTION_MS));
+    let message = format!("Execution Already Exists: '{}'", existing.arn);
+    (!forgotten).then(|| Settled::Refused(Refusal::new("ExecutionAlreadyExists", message)))
+}
+
 fn began(execution: &Execution) -> Value {
     json!({ "executionArn": execution.arn, "startDate": epoch_seconds(execution.started_ms) })
 }
 
-/// Why no execution is started.
+/// The reason why no execution is started.
 enum Settled {
-    /// The very same one runs already: the caller asked twice.
+    /// The very same execution runs already: the caller asked twice.
     Same(Box<Execution>),
+    /// The start is refused.
     Refused(Refusal),
 }
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Refusal;
 use super::executions::find;
+use super::refusal::Refusal;
 use super::request::{Request, next_token};
 use crate::drive::Driver;
 use crate::interpreter::HistoryEvent;

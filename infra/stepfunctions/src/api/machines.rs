@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Refusal;
 use super::executions::no_machine;
+use super::refusal::Refusal;
 use super::request::{Request, next_token};
 use crate::drive::Driver;
 use crate::time::epoch_seconds;

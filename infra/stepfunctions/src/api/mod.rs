@@ -3,6 +3,7 @@
 mod executions;
 mod history;
 mod machines;
+mod refusal;
 mod request;
 mod tasks;
 
@@ -18,63 +19,12 @@ use serde_json::{Value, json};
 use ulid::Ulid;
 
 use crate::drive::Driver;
-use crate::error::Error;
+use refusal::Refusal;
 use request::Request;
 
 /// The API at `POST /`.
 pub(crate) fn router(driver: Arc<Driver>) -> Router {
     Router::new().route("/", post(serve)).with_state(driver)
-}
-
-/// What the API answers when it does not do what was asked.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    status: StatusCode,
-    /// The `__type` that SDKs make their error of.
-    kind: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    fn new(kind: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            kind,
-            message: message.into(),
-        }
-    }
-
-    /// A member that breaks its constraint, in AWS's words.
-    fn validation(member: &str, constraint: impl std::fmt::Display) -> Self {
-        let message = format!(
-            "1 validation error detected: Value at '{member}' failed to satisfy constraint: Member must {constraint}"
-        );
-        Self::new("ValidationException", message)
-    }
-
-    /// Not now; SDKs try again.
-    fn unavailable() -> Self {
-        let message = "Step Functions is starting or shutting down; try again".to_owned();
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            kind: "ServiceUnavailable",
-            message,
-        }
-    }
-}
-
-impl From<Error> for Refusal {
-    /// What went wrong inside is logged where it went wrong, and not told to clients.
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Closed => Self::unavailable(),
-            _ => Self {
-                status: StatusCode::INTERNAL_SERVER_ERROR,
-                kind: "InternalFailure",
-                message: "Step Functions failed; see its log".to_owned(),
-            },
-        }
-    }
 }
 
 async fn serve(State(driver): State<Arc<Driver>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -99,7 +49,7 @@ async fn serve(State(driver): State<Arc<Driver>>, headers: HeaderMap, body: Byte
     (status, headers, body.to_string()).into_response()
 }
 
-/// The table of operations. Those in the second half drive executions, and wait until executions are driven.
+/// Performs an operation. Those in the second half drive executions, and are refused until executions are driven.
 fn answer(driver: &Arc<Driver>, target: &str, body: &[u8]) -> Result<Value, Refusal> {
     let unknown = || {
         Refusal::new(

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Refusal;
 use super::executions::{MAX_CAUSE, MAX_ERROR};
+use super::refusal::Refusal;
 use super::request::Request;
 use crate::drive::Driver;
 use crate::failure::Failure;
-use crate::interpreter::{Answer, MAX_PAYLOAD, Taken};
+use crate::interpreter::{Answer, MAX_PAYLOAD, TokenUse};
 use crate::token::Token;
 
 /// AWS's limit on task tokens.
@@ -39,7 +39,7 @@ pub(super) fn heartbeat(driver: &Arc<Driver>, request: &Request) -> Result<Value
     answer(driver, token, Answer::Heartbeat)
 }
 
-/// Answers a token. Once this says 200, the answer is written.
+/// Answers a token. Once the response is 200, the answer is on disk.
 fn answer(driver: &Arc<Driver>, text: &str, answer: Answer) -> Result<Value, Refusal> {
     let token = Token::decode(text)
         .ok_or_else(|| Refusal::new("InvalidToken", "Invalid Token: 'Invalid token'"))?;
@@ -56,11 +56,11 @@ fn answer(driver: &Arc<Driver>, text: &str, answer: Answer) -> Result<Value, Ref
     match driver.turn(token.execution, |turn| {
         turn.answer_token(text, &token, answer)
     })? {
-        Some(Taken::Yes) => Ok(json!({})),
-        Some(Taken::Over) => Err(Refusal::new(
+        Some(TokenUse::Accepted) => Ok(json!({})),
+        Some(TokenUse::Over) => Err(Refusal::new(
             "TaskTimedOut",
             "Task Timed Out: 'Provided task does not exist anymore'",
         )),
-        Some(Taken::Unknown) | None => Err(unknown()),
+        Some(TokenUse::Unknown) | None => Err(unknown()),
     }
 }

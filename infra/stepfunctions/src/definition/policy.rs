@@ -1,6 +1,6 @@
 //! `Retry` and `Catch`.
 
-use super::node::Node;
+use crate::document::Node;
 use crate::failure::{ALL, RUNTIME};
 use crate::jsonata::Reads;
 use crate::template::Template;
@@ -102,7 +102,6 @@ impl Retrier {
 pub(crate) struct Catcher {
     pub(crate) errors: Vec<String>,
     pub(crate) next: String,
-    pub(crate) assign: Option<Template>,
     pub(crate) output: Option<Template>,
 }
 
@@ -122,10 +121,7 @@ impl Catcher {
 
     fn read(node: &Node<'_>, last: bool) -> Self {
         node.object();
-        node.only(
-            "a catcher",
-            &["ErrorEquals", "Next", "Assign", "Output", "Comment"],
-        );
+        node.only("a catcher", &["ErrorEquals", "Next", "Output", "Comment"]);
         let reads = Reads {
             error_output: true,
             ..Reads::default()
@@ -137,7 +133,6 @@ impl Catcher {
                 .and_then(|next| next.string())
                 .unwrap_or_default()
                 .to_owned(),
-            assign: super::load::assign(node, reads),
             output: node
                 .get("Output")
                 .map(|output| Template::read(&output, reads)),
@@ -157,7 +152,9 @@ fn errors(node: &Node<'_>, last: bool) -> Vec<String> {
         if text == ALL && names.len() > 1 {
             name.complain("States.ALL must stand alone in its ErrorEquals");
         } else if text == ALL && !last {
-            name.complain("States.ALL must be in the last entry: those after it could never match");
+            name.complain(
+                "States.ALL must be in the last entry: entries after it could never match",
+            );
         } else if text == RUNTIME {
             name.complain("States.Runtime is terminal and cannot be retried or caught");
         }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::node::Node;
-use super::{Definition, Kind, Next, State};
+use super::machine::{Definition, Kind, Next, State};
+use crate::document::Node;
 
 pub(super) fn check(root: &Node<'_>, definition: &Definition) {
     let Some(states) = root.get("States") else {
@@ -64,20 +64,6 @@ fn targets(state: &State) -> Vec<(String, &str)> {
                     .map(|(i, catcher)| (format!("Catch/{i}/Next"), catcher.next.as_str())),
             );
         }
-        Kind::Pass { next } | Kind::Wait { next, .. } => targets.extend(along(next)),
-        Kind::Choice { rules, default } => {
-            targets.extend(
-                rules
-                    .iter()
-                    .enumerate()
-                    .map(|(i, rule)| (format!("Choices/{i}/Next"), rule.next.as_str())),
-            );
-            targets.extend(
-                default
-                    .iter()
-                    .map(|name| ("Default".to_owned(), name.as_str())),
-            );
-        }
         Kind::Succeed | Kind::Fail { .. } => {}
     }
     targets
@@ -108,7 +94,5 @@ fn ends(state: &State) -> bool {
     match &state.kind {
         Kind::Succeed | Kind::Fail { .. } => true,
         Kind::Task(task) => matches!(task.next, Next::End),
-        Kind::Pass { next } | Kind::Wait { next, .. } => matches!(next, Next::End),
-        Kind::Choice { .. } => false,
     }
 }

@@ -3,15 +3,36 @@
 use serde_json::{Map, Value, json};
 use ulid::Ulid;
 
-use super::history::with_failure;
-use super::{Answer, Effect, MAX_PAYLOAD, Taken, Turn, size, whole_seconds};
+use super::history::{with_failure, with_output};
+use super::scope::Extra;
+use super::turn::{Effect, MAX_PAYLOAD, Turn, size};
 use crate::definition::{Kind, Next, Task};
-use crate::execution::{Flight, Heartbeat, Phase, Status};
-use crate::failure::{DATA_LIMIT, Failure, HEARTBEAT_TIMEOUT, RUNTIME, TIMEOUT};
+use crate::execution::{Flight, Phase, Status};
+use crate::failure::{DATA_LIMIT, Failure, RUNTIME, TIMEOUT};
 use crate::token::Token;
 
-/// What AWS takes where a task says no timeout.
+/// AWS's timeout of a task that has none.
 const NO_TIMEOUT_SECONDS: u64 = 99_999_999;
+
+/// An answer to a task token.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Success(Value),
+    Failure(Failure),
+    /// Changes nothing: no task here has a heartbeat to keep. It tells whether the token is alive.
+    Heartbeat,
+}
+
+/// What became of a token's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenUse {
+    /// The task was under way: the answer ended it, unless it was a heartbeat.
+    Accepted,
+    /// The task is over: answered before, timed out, or its execution closed.
+    Over,
+    /// There never was such a task.
+    Unknown,
+}
 
 impl Turn<'_> {
     /// Evaluates the task's fields and asks for the call.
@@ -26,15 +47,11 @@ impl Turn<'_> {
             };
             token.encode(Ulid::new())
         });
-        let scope = self.scope(None, None, token.as_deref());
+        let scope = self.scope(Extra {
+            token: token.as_deref(),
+            ..Extra::default()
+        });
         let arguments = task.arguments.evaluate(&scope, "Arguments")?;
-        let seconds = |template: Option<&crate::template::Template>, field: &str| {
-            template
-                .map(|template| whole_seconds(template.evaluate(&scope, field)?, field, 1))
-                .transpose()
-        };
-        let timeout = seconds(task.timeout_seconds.as_ref(), "TimeoutSeconds")?;
-        let heartbeat = seconds(task.heartbeat_seconds.as_ref(), "HeartbeatSeconds")?;
         if size(&arguments) > MAX_PAYLOAD {
             return Err(Failure::new(
                 DATA_LIMIT,
@@ -42,48 +59,39 @@ impl Turn<'_> {
             ));
         }
         let (function, payload) = call(&arguments)?;
-        let after = |seconds: u64| self.now_ms.saturating_add(seconds.saturating_mul(1_000));
-        let flight = Flight {
+        self.record_call(task, &arguments);
+        let timeout = task.timeout_seconds.unwrap_or(NO_TIMEOUT_SECONDS);
+        self.execution.invocations += 1;
+        self.execution.position.phase = Phase::Task(Flight {
             number,
             token,
             parked: false,
-            timeout_ms: Some(after(timeout.unwrap_or(NO_TIMEOUT_SECONDS))),
-            heartbeat: heartbeat.map(|seconds| Heartbeat {
-                every_ms: seconds.saturating_mul(1_000),
-                due_ms: after(seconds),
-            }),
-        };
-        let mut scheduled = json!({
-            "resourceType": "lambda",
-            "resource": task.resource(),
-            "region": self.surroundings.region,
-            "parameters": arguments.to_string(),
+            timeout_ms: Some(self.now_ms.saturating_add(timeout.saturating_mul(1_000))),
         });
-        if let Some(details) = scheduled.as_object_mut() {
-            let limits = [
-                ("timeoutInSeconds", timeout),
-                ("heartbeatInSeconds", heartbeat),
-            ];
-            details.extend(
-                limits
-                    .into_iter()
-                    .filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?)))),
-            );
-        }
-        self.record(
-            "TaskScheduled",
-            Some(("taskScheduledEventDetails", scheduled)),
-        );
-        let started = json!({ "resourceType": "lambda", "resource": task.resource() });
-        self.record("TaskStarted", Some(("taskStartedEventDetails", started)));
-        self.execution.invocations += 1;
-        self.execution.position.phase = Phase::Task(flight);
         self.effects.push(Effect::Invoke {
             number,
             function,
             payload,
         });
         Ok(())
+    }
+
+    fn record_call(&mut self, task: &Task, arguments: &Value) {
+        let mut scheduled = json!({
+            "resourceType": "lambda",
+            "resource": task.resource(),
+            "region": self.surroundings.region,
+            "parameters": arguments.to_string(),
+        });
+        if let (Some(details), Some(timeout)) = (scheduled.as_object_mut(), task.timeout_seconds) {
+            details.insert("timeoutInSeconds".to_owned(), Value::from(timeout));
+        }
+        self.record(
+            "TaskScheduled",
+            Some(("taskScheduledEventDetails", scheduled)),
+        );
+        let started = self.resource_details();
+        self.record("TaskStarted", Some(("taskStartedEventDetails", started)));
     }
 
     /// The function of the task of this number answered. Of a task that is over, the answer means nothing.
@@ -96,58 +104,55 @@ impl Turn<'_> {
             return;
         };
         let by_token = flight.token.is_some();
-        match answer {
-            Err(failure) => self.task_failed(failure),
-            Ok(payload) => {
-                let result = lambda_result(payload);
-                if size(&result) > MAX_PAYLOAD {
-                    let cause = "The function returned a result with a size exceeding the maximum number of bytes service limit.";
-                    return self.task_failed(Failure::new(DATA_LIMIT, cause));
-                }
-                if by_token {
-                    // What the function says is not what the task gives: that comes with the token.
-                    self.record_output("TaskSubmitted", "taskSubmittedEventDetails", &result);
-                    if let Phase::Task(flight) = &mut self.execution.position.phase {
-                        flight.parked = true;
-                    }
-                } else {
-                    self.task_succeeded(result);
-                }
-            }
+        let result = match answer.map(lambda_result) {
+            Err(failure) => return self.task_failed(failure),
+            Ok(result) => result,
+        };
+        if size(&result) > MAX_PAYLOAD {
+            let cause = "The function returned a result with a size exceeding the maximum number of bytes service limit.";
+            return self.task_failed(Failure::new(DATA_LIMIT, cause));
+        }
+        if !by_token {
+            return self.task_succeeded(result);
+        }
+        // What the function returns is not what the task gives: that comes with the token.
+        let details = with_output(self.resource_details(), &result);
+        self.record(
+            "TaskSubmitted",
+            Some(("taskSubmittedEventDetails", details)),
+        );
+        if let Phase::Task(flight) = &mut self.execution.position.phase {
+            flight.parked = true;
         }
     }
 
     /// A token was answered. It counts while its task is under way, whether or not the function has returned.
-    pub(crate) fn answer_token(&mut self, text: &str, token: &Token, answer: Answer) -> Taken {
+    pub(crate) fn answer_token(&mut self, text: &str, token: &Token, answer: Answer) -> TokenUse {
         let current = self
             .execution
             .flight()
             .is_some_and(|flight| flight.token.as_deref() == Some(text));
         if !current {
             return if token.task <= self.execution.position.tasks {
-                Taken::Over
+                TokenUse::Over
             } else {
-                Taken::Unknown
+                TokenUse::Unknown
             };
         }
         match answer {
             Answer::Success(output) => self.task_succeeded(output),
             Answer::Failure(failure) => self.task_failed(failure),
-            Answer::Heartbeat => {
-                if let Phase::Task(Flight {
-                    heartbeat: Some(beat),
-                    ..
-                }) = &mut self.execution.position.phase
-                {
-                    beat.due_ms = self.now_ms.saturating_add(beat.every_ms);
-                }
-            }
+            Answer::Heartbeat => {}
         }
-        Taken::Yes
+        TokenUse::Accepted
     }
 
     fn task_succeeded(&mut self, result: Value) {
-        self.record_output("TaskSucceeded", "taskSucceededEventDetails", &result);
+        let details = with_output(self.resource_details(), &result);
+        self.record(
+            "TaskSucceeded",
+            Some(("taskSucceededEventDetails", details)),
+        );
         self.succeed(Some(result));
     }
 
@@ -157,21 +162,11 @@ impl Turn<'_> {
         self.fail(failure);
     }
 
-    /// `whole`: the task's time is up; else its heart has stopped.
-    pub(super) fn task_timed_out(&mut self, whole: bool) {
-        let failure = Failure::timeout(if whole { TIMEOUT } else { HEARTBEAT_TIMEOUT });
+    pub(super) fn task_timed_out(&mut self) {
+        let failure = Failure::timeout(TIMEOUT);
         let details = with_failure(self.resource_details(), &failure);
         self.record("TaskTimedOut", Some(("taskTimedOutEventDetails", details)));
         self.fail(failure);
-    }
-
-    fn record_output(&mut self, kind: &str, member: &str, output: &Value) {
-        let mut details = self.resource_details();
-        if let Some(details) = details.as_object_mut() {
-            details.insert("output".to_owned(), Value::String(output.to_string()));
-            details.insert("outputDetails".to_owned(), json!({ "truncated": false }));
-        }
-        self.record(kind, Some((member, details)));
     }
 
     fn resource_details(&self) -> Value {
@@ -182,42 +177,27 @@ impl Turn<'_> {
         json!({ "resourceType": "lambda", "resource": resource })
     }
 
-    /// The state failed: a retrier takes it, else a catcher, else the execution fails.
-    pub(super) fn fail(&mut self, failure: Failure) {
-        let Some(state) = self.state() else {
-            return self.close(Status::Failed, Err(failure));
-        };
-        if failure.error.as_deref() == Some(crate::failure::QUERY) {
-            let details = with_failure(json!({ "state": self.execution.position.state }), &failure);
-            self.record(
-                "EvaluationFailed",
-                Some(("evaluationFailedEventDetails", details)),
-            );
-        }
-        let Kind::Task(task) = &state.kind else {
-            return self.close(Status::Failed, Err(failure));
-        };
+    pub(super) fn retry_or_catch(&mut self, task: &Task, failure: Failure) {
         if let Some(until_ms) = self.retry_at(task, &failure) {
             self.execution.position.phase = Phase::BackingOff { until_ms };
             return;
         }
-        match task
+        let catcher = task
             .catch
             .iter()
-            .find(|catcher| failure.is_one_of(&catcher.errors))
-        {
-            Some(catcher) => {
-                let next = Next::State(catcher.next.clone());
-                let output = Some(failure.output());
-                self.leave_by(
-                    catcher.assign.as_ref(),
-                    catcher.output.as_ref(),
-                    &next,
-                    None,
-                    output,
-                );
-            }
-            None => self.close(Status::Failed, Err(failure)),
+            .find(|catcher| failure.is_one_of(&catcher.errors));
+        let Some(catcher) = catcher else {
+            return self.close(Status::Failed, Err(failure));
+        };
+        let error_output = failure.output();
+        let extra = Extra {
+            error_output: Some(error_output.clone()),
+            ..Extra::default()
+        };
+        match self.output(catcher.output.as_ref(), extra, error_output) {
+            Ok(output) => self.leave(&Next::State(catcher.next.clone()), output),
+            // A catcher's own failure is not caught again by the same state.
+            Err(failure) => self.close(Status::Failed, Err(failure)),
         }
     }
 
@@ -247,7 +227,7 @@ fn chance() -> f64 {
     getrandom::u32().map_or(1.0, |drawn| f64::from(drawn) / f64::from(u32::MAX))
 }
 
-/// Which function is called with what.
+/// The function to call and its payload.
 fn call(arguments: &Value) -> Result<(String, Value), Failure> {
     let function = arguments
         .get("FunctionName")

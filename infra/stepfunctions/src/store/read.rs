@@ -1,16 +1,26 @@
-//! Looking things up.
+//! Reading the database.
 
 use rusqlite::{OptionalExtension as _, Params};
 
-use super::Store;
+use super::database::Store;
 use super::row::{COLUMNS, execution, from_json, integer, number};
 use crate::error::Error;
 use crate::execution::{Execution, Status};
 use crate::interpreter::HistoryEvent;
 use crate::listener::StatusChange;
-use crate::service::Counts;
 
-/// A state machine and its definition as it is now.
+/// The numbers of what was done since the store was made (closed executions count for 90 days).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Executions started.
+    pub executions: u64,
+    /// State transitions as AWS bills them: one for the start, one for each state entered, one for each retry.
+    pub transitions: u64,
+    /// Functions called.
+    pub invocations: u64,
+}
+
+/// A state machine and its current definition.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) arn: String,
@@ -20,10 +30,10 @@ pub(crate) struct Machine {
     pub(crate) created_ms: u64,
 }
 
-/// Which part of a list is wanted.
+/// A part of a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Page {
-    /// The last item already had, if any.
+    /// The last item that the caller already has, if any.
     pub(crate) after: Option<u64>,
     pub(crate) limit: u64,
     /// Highest first.

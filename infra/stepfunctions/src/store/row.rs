@@ -1,21 +1,20 @@
-//! Rows to records and back.
+//! Rows as records, and records as rows.
 
 use rusqlite::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::execution::{Execution, Phase, Position, Status};
+use crate::execution::{Execution, Position, Status};
 
 /// The columns [`execution`] reads, in order.
 pub(super) const COLUMNS: &str = "seq, arn, machine_arn, machine_name, name, definition, status, started, stopped, \
-     input, output, failure, timeout, position, transitions, invocations, last_event";
+     input, output, failure, position, transitions, invocations, last_event";
 
 pub(super) fn execution(row: &Row<'_>) -> Result<Execution, Error> {
     let status: String = row.get(6)?;
     let failure: Option<String> = row.get(11)?;
-    let position: String = row.get(13)?;
+    let position: String = row.get(12)?;
     Ok(Execution {
         seq: row.get(0)?,
         arn: row.get(1)?,
@@ -30,30 +29,15 @@ pub(super) fn execution(row: &Row<'_>) -> Result<Execution, Error> {
         input: row.get(9)?,
         output: row.get(10)?,
         failure: failure.as_deref().map(from_json).transpose()?,
-        timeout_seconds: maybe(row, 12)?,
         position: if position.is_empty() {
-            nowhere()
+            Position::closed()
         } else {
             from_json(&position)?
         },
-        transitions: number(row, 14)?,
-        invocations: number(row, 15)?,
-        last_event: number(row, 16)?,
+        transitions: number(row, 13)?,
+        invocations: number(row, 14)?,
+        last_event: number(row, 15)?,
     })
-}
-
-/// The position of an execution that is in no state.
-fn nowhere() -> Position {
-    Position {
-        state: String::new(),
-        entered_ms: 0,
-        input: Value::Null,
-        variables: Map::new(),
-        retries: 0,
-        attempts: Vec::new(),
-        tasks: u64::MAX,
-        phase: Phase::Entering,
-    }
 }
 
 pub(super) fn number(row: &Row<'_>, column: usize) -> Result<u64, Error> {

@@ -4,8 +4,10 @@ use rusqlite::Connection;
 
 use crate::error::Error;
 
-/// Raised whenever the tables change: a file of another version is refused rather than misread.
-const VERSION: i64 = 1;
+/// The version of the tables. A file of a version that is not known is refused rather than misread.
+const VERSION: i64 = 2;
+/// The version of the release 0.1.0. Its tables have one column more, which was always null and is not used any more.
+const VERSION_0_1_0: i64 = 1;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -26,7 +28,6 @@ CREATE TABLE IF NOT EXISTS executions (
     input TEXT NOT NULL,
     output TEXT,
     failure TEXT,
-    timeout INTEGER,
     position TEXT NOT NULL,
     transitions INTEGER NOT NULL,
     invocations INTEGER NOT NULL,
@@ -48,9 +49,9 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), Error> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.set_prepared_statement_cache_capacity(64);
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version != 0 && version != VERSION {
+    if ![0, VERSION_0_1_0, VERSION].contains(&version) {
         return Err(Error::Corrupt(format!(
-            "its version is {version}, this program's is {VERSION}"
+            "the version of the file is {version}, and this program reads {VERSION_0_1_0} and {VERSION}; use the release that wrote it"
         )));
     }
     connection.execute_batch(TABLES)?;

@@ -11,7 +11,7 @@ fn instant() -> Value {
 }
 
 fn waiting() -> Value {
-    states(json!({ "A": { "Type": "Wait", "Seconds": 3600, "End": true } }))
+    work("invoke.waitForTaskToken", json!({}))
 }
 
 fn start(name: &str, input: &str) -> Value {
@@ -67,128 +67,118 @@ async fn an_execution_without_a_name_or_an_input_gets_them() {
     assert_eq!(output(&world.closed(execution).await), json!({}));
 }
 
-#[tokio::test]
-async fn what_breaks_aws_rules_is_refused_as_aws_does() {
+const NOWHERE: &str = "arn:aws:states:eu-central-1:123456789012:stateMachine:other";
+const NONE: &str = "arn:aws:states:eu-central-1:123456789012:execution:m:none";
+
+/// Makes requests that are to be refused, each with the `__type` of its refusal.
+async fn refuses(requests: Vec<(&str, Value, &str)>) {
     let world = World::with(instant());
-    let long = "x".repeat(81);
-    let large = json!("x".repeat(262_144)).to_string();
-    let nowhere = "arn:aws:states:eu-central-1:123456789012:stateMachine:other";
-    let none = "arn:aws:states:eu-central-1:123456789012:execution:m:none";
-    let table = [
-        ("StartExecution", json!({}), "ValidationException"),
+    for (operation, body, expected) in requests {
+        let shown: String = body.to_string().chars().take(100).collect();
+        let refused = world.refused(operation, body).await;
+        assert_eq!(refused, expected, "{operation} {shown}");
+    }
+    assert_eq!(world.sfn.counts().executions, 0);
+}
+
+fn large() -> Value {
+    json!(json!("x".repeat(262_144)).to_string())
+}
+
+#[tokio::test]
+async fn a_start_that_breaks_aws_rules_is_refused_as_aws_does() {
+    let op = "StartExecution";
+    let of = |machine: &str| json!({ "stateMachineArn": machine });
+    let large = large();
+    refuses(vec![
+        (op, json!({}), "ValidationException"),
+        (op, of("m"), "InvalidArn"),
+        (op, of(NONE), "InvalidArn"),
+        (op, of(NOWHERE), "StateMachineDoesNotExist"),
+        (op, start("a b", "{}"), "InvalidName"),
+        (op, start("a:b", "{}"), "InvalidName"),
+        (op, start("a\u{7f}", "{}"), "InvalidName"),
+        (op, start(&"x".repeat(81), "{}"), "ValidationException"),
+        (op, start("", "{}"), "ValidationException"),
+        (op, start("e", "{"), "InvalidExecutionInput"),
         (
-            "StartExecution",
-            json!({ "stateMachineArn": "m" }),
-            "InvalidArn",
+            op,
+            start("e", large.as_str().unwrap()),
+            "ValidationException",
         ),
-        (
-            "StartExecution",
-            json!({ "stateMachineArn": none }),
-            "InvalidArn",
-        ),
-        (
-            "StartExecution",
-            json!({ "stateMachineArn": nowhere }),
-            "StateMachineDoesNotExist",
-        ),
-        ("StartExecution", start("a b", "{}"), "InvalidName"),
-        ("StartExecution", start("a:b", "{}"), "InvalidName"),
-        ("StartExecution", start("a\u{7f}", "{}"), "InvalidName"),
-        ("StartExecution", start(&long, "{}"), "ValidationException"),
-        ("StartExecution", start("", "{}"), "ValidationException"),
-        ("StartExecution", start("e", "{"), "InvalidExecutionInput"),
-        ("StartExecution", start("e", &large), "ValidationException"),
+        (op, json!([]), "SerializationException"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_look_that_breaks_aws_rules_is_refused_as_aws_does() {
+    let execution = |arn: &str| json!({ "executionArn": arn });
+    let machine = |arn: &str| json!({ "stateMachineArn": arn });
+    let listed = |field: &str, value: Value| json!({ "stateMachineArn": MACHINE, field: value });
+    refuses(vec![
         (
             "DescribeExecution",
-            json!({ "executionArn": none }),
+            execution(NONE),
             "ExecutionDoesNotExist",
         ),
-        (
-            "DescribeExecution",
-            json!({ "executionArn": MACHINE }),
-            "InvalidArn",
-        ),
-        (
-            "StopExecution",
-            json!({ "executionArn": none }),
-            "ExecutionDoesNotExist",
-        ),
+        ("DescribeExecution", execution(MACHINE), "InvalidArn"),
+        ("StopExecution", execution(NONE), "ExecutionDoesNotExist"),
         (
             "GetExecutionHistory",
-            json!({ "executionArn": none }),
+            execution(NONE),
             "ExecutionDoesNotExist",
         ),
         (
             "ListExecutions",
-            json!({ "stateMachineArn": nowhere }),
+            machine(NOWHERE),
             "StateMachineDoesNotExist",
         ),
         (
             "ListExecutions",
-            json!({ "stateMachineArn": MACHINE, "statusFilter": "DONE" }),
+            listed("statusFilter", json!("DONE")),
             "ValidationException",
         ),
         (
             "ListExecutions",
-            json!({ "stateMachineArn": MACHINE, "maxResults": 1001 }),
+            listed("maxResults", json!(1001)),
             "ValidationException",
         ),
         (
             "ListExecutions",
-            json!({ "stateMachineArn": MACHINE, "nextToken": "x" }),
+            listed("nextToken", json!("x")),
             "InvalidToken",
         ),
         (
             "DescribeStateMachine",
-            json!({ "stateMachineArn": nowhere }),
+            machine(NOWHERE),
             "StateMachineDoesNotExist",
-        ),
-        (
-            "SendTaskSuccess",
-            json!({ "taskToken": "x" }),
-            "ValidationException",
-        ),
-        (
-            "SendTaskSuccess",
-            json!({ "taskToken": "x", "output": "{" }),
-            "InvalidOutput",
-        ),
-        (
-            "SendTaskSuccess",
-            json!({ "taskToken": "x", "output": large }),
-            "ValidationException",
-        ),
-        (
-            "SendTaskSuccess",
-            json!({ "taskToken": "", "output": "1" }),
-            "ValidationException",
-        ),
-        (
-            "SendTaskFailure",
-            json!({ "taskToken": "x", "error": "e".repeat(257) }),
-            "ValidationException",
-        ),
-        (
-            "SendTaskHeartbeat",
-            json!({ "taskToken": "x" }),
-            "InvalidToken",
         ),
         (
             "CreateActivity",
             json!({ "name": "x" }),
             "UnknownOperationException",
         ),
-        ("StartExecution", json!([]), "SerializationException"),
-    ];
-    for (operation, body, expected) in table {
-        let shown: String = body.to_string().chars().take(100).collect();
-        assert_eq!(
-            world.refused(operation, body).await,
-            expected,
-            "{operation} {shown}"
-        );
-    }
-    assert_eq!(world.sfn.counts().executions, 0);
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_aws_rules_is_refused_as_aws_does() {
+    let success = |output: Value| json!({ "taskToken": "x", "output": output });
+    let no_token = json!({ "taskToken": "", "output": "1" });
+    let long_error = json!({ "taskToken": "x", "error": "e".repeat(257) });
+    let token = json!({ "taskToken": "x" });
+    refuses(vec![
+        ("SendTaskSuccess", token.clone(), "ValidationException"),
+        ("SendTaskSuccess", success(json!("{")), "InvalidOutput"),
+        ("SendTaskSuccess", success(large()), "ValidationException"),
+        ("SendTaskSuccess", no_token, "ValidationException"),
+        ("SendTaskFailure", long_error, "ValidationException"),
+        ("SendTaskFailure", token.clone(), "InvalidToken"),
+        ("SendTaskHeartbeat", token, "InvalidToken"),
+    ])
+    .await;
 }
 
 #[tokio::test]

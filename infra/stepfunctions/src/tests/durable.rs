@@ -9,10 +9,11 @@ use towpath_clock::Clock;
 use super::machine::machine;
 use super::{Call, MACHINE, NOW, World, output, states, work};
 use crate::store::Store;
-use crate::store::tests::Fuse;
+use crate::store::fuse::Fuse;
 use crate::time;
 
 const TOKEN: &str = "invoke.waitForTaskToken";
+const OVER: &str = "Towpath.Over";
 
 fn file(dir: &TempDir) -> PathBuf {
     dir.path().join("stepfunctions.sqlite")
@@ -87,27 +88,39 @@ async fn a_task_in_flight_is_entered_again_with_a_new_token() {
 }
 
 #[tokio::test]
-async fn waits_and_backoffs_go_on_where_they_were() {
+async fn timeouts_and_backoffs_go_on_where_they_were() {
     let dir = TempDir::new().unwrap();
     let world = World::open(Some(&file(&dir)), Clock::manual(NOW));
-    let mut machine = states(json!({ "A": { "Type": "Wait", "Seconds": 100, "Next": "Work" } }));
-    let retry = json!([{ "ErrorEquals": ["Busy"], "IntervalSeconds": 100 }]);
-    machine["States"]["Work"] = work("invoke", json!({ "Retry": retry }))["States"]["Work"].clone();
-    world.define(machine);
+    let fields = json!({
+        "TimeoutSeconds": 100,
+        "Retry": [
+            { "ErrorEquals": ["States.Timeout"], "IntervalSeconds": 1, "MaxAttempts": 1 },
+            { "ErrorEquals": ["Busy"], "IntervalSeconds": 100 },
+        ],
+    });
+    world.define(work(TOKEN, fields));
     let execution = world.start("e", json!({})).await;
     world.advance_ms(50_000);
     let mut world = die(world, &file(&dir));
     world.sfn.resume();
-    world.advance_ms(50_000);
-    world.call().await.fails("Busy");
-    world.until_event(&execution, "TaskFailed", 1).await;
+    world.call().await.returns(json!(1));
+    world.until_event(&execution, "TaskSubmitted", 1).await;
     let mut world = die(world, &file(&dir));
     // What came due while nobody was there is done at once.
+    world.advance_ms(101_000);
+    world.sfn.resume();
+    world.until_event(&execution, "TaskTimedOut", 1).await;
+    world.advance_ms(1_000);
+    let call = world.call().await;
+    assert_eq!(call.payload["retry"], 1);
+    call.fails("Busy");
+    world.until_event(&execution, "TaskFailed", 1).await;
+    let mut world = die(world, &file(&dir));
     world.advance_ms(100_000);
     world.sfn.resume();
     let call = world.call().await;
-    assert_eq!(call.payload["retry"], 1);
-    call.returns(json!(1));
+    assert_eq!(call.payload["retry"], 2);
+    world.succeed(&call.token(), json!(1)).await;
     assert_eq!(world.closed(&execution).await["status"], "SUCCEEDED");
 }
 
@@ -196,10 +209,10 @@ async fn a_file_of_another_version_is_refused() {
     ));
 }
 
-/// Plays an engine that drives `Advance → PollJob (throttled once) → PollGate → Succeed`, over as many lives as it takes.
+/// Plays an engine that drives `advance → poll-job (throttled once) → poll-gate → over`, over as many lives as it takes.
 #[derive(Default)]
 struct Engine {
-    /// The last token it was given, and the word for what comes next: sent again until the answer is heard.
+    /// The last token it was given, and what comes next: sent again until the answer is heard.
     owed: Option<(String, &'static str)>,
     /// Functions whose wait was ended with a 200.
     acknowledged: Vec<String>,
@@ -270,13 +283,13 @@ impl Engine {
             "an answer that was acknowledged is forgotten"
         );
         let next = match call.function.as_str() {
-            "advance" => "PollJob",
+            "advance" => "poll-job",
             "poll-job" if !self.throttled => {
                 self.throttled = true;
                 return call.fails("Towpath.Throttled");
             }
-            "poll-job" => "PollGate",
-            _ => "Succeed",
+            "poll-job" => "poll-gate",
+            _ => OVER,
         };
         self.owed = Some((call.token(), next));
         call.returns(Value::Null);
@@ -284,18 +297,25 @@ impl Engine {
 
     /// Sends a token; `false` when the process has died of it.
     async fn send(&mut self, world: &World, token: String, next: &'static str) -> bool {
-        let output = json!({ "next": next }).to_string();
-        let (status, answer) = world
-            .ask(
-                "SendTaskSuccess",
-                json!({ "taskToken": token, "output": output }),
-            )
-            .await;
+        let (operation, body) = match next {
+            OVER => (
+                "SendTaskFailure",
+                json!({ "taskToken": token, "error": OVER }),
+            ),
+            _ => {
+                let output = json!({ "next": next }).to_string();
+                (
+                    "SendTaskSuccess",
+                    json!({ "taskToken": token, "output": output }),
+                )
+            }
+        };
+        let (status, answer) = world.ask(operation, body).await;
         match status {
             200 => self.acknowledged.push(
                 match next {
-                    "PollJob" => "advance",
-                    "PollGate" => "poll-job",
+                    "poll-job" => "advance",
+                    "poll-gate" => "poll-job",
                     _ => "poll-gate",
                 }
                 .to_owned(),
@@ -311,65 +331,57 @@ impl Engine {
     }
 }
 
+/// One run of the engine that dies at a write, and goes on; `false` if there was no such write.
+async fn dies_at(fuse: Fuse, patient: bool) -> bool {
+    let dir = TempDir::new().unwrap();
+    let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
+    world.define(machine());
+    world
+        .sfn
+        .driver
+        .with_store_mut(|store| store.fuse = Some(fuse));
+    let mut engine = Engine {
+        patient,
+        ..Engine::default()
+    };
+    let survived = engine.live(&mut world).await;
+    if !survived {
+        world = die(world, &file(&dir));
+        world.sfn.resume();
+        assert!(engine.live(&mut world).await, "it dies only once");
+    }
+    let done = world.describe(Engine::EXECUTION).await;
+    assert_eq!(output(&done), json!("ended"), "died at {fuse:?}");
+    let events = world.events(Engine::EXECUTION).await;
+    let count = |kind: &str| events.iter().filter(|event| *event == kind).count();
+    assert_eq!(count("TaskSucceeded"), 2, "{events:?}");
+    assert_eq!(count("ExecutionStarted"), 1);
+    while let Ok(change) = world.changes.try_recv() {
+        engine.told.push(change.status);
+    }
+    for status in ["RUNNING", "SUCCEEDED"] {
+        assert!(
+            engine.told.iter().any(|told| told == status),
+            "nobody was told of {status}"
+        );
+    }
+    !survived
+}
+
 #[tokio::test]
 async fn death_at_any_write_loses_nothing_and_does_nothing_twice() {
     let mut deaths = 0;
     for (write_is_done, patient) in [(false, false), (false, true), (true, false), (true, true)] {
         for writes_left in 0.. {
-            let dir = TempDir::new().unwrap();
-            let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
-            world.define(machine());
             let fuse = Fuse {
                 writes_left,
                 write_is_done,
                 blown: false,
             };
-            world
-                .sfn
-                .driver
-                .with_store_mut(|store| store.fuse = Some(fuse));
-            let mut engine = Engine {
-                patient,
-                ..Engine::default()
-            };
-            let survived = engine.live(&mut world).await;
-            if !survived {
-                deaths += 1;
-                world = die(world, &file(&dir));
-                world.sfn.resume();
-                assert!(engine.live(&mut world).await, "it dies only once");
-            }
-            let done = world.describe(Engine::EXECUTION).await;
-            assert_eq!(
-                output(&done),
-                json!("ended"),
-                "died at {writes_left}, {write_is_done}"
-            );
-            let ends = world.events(Engine::EXECUTION).await;
-            assert_eq!(
-                ends.iter()
-                    .filter(|event| *event == "TaskSucceeded")
-                    .count(),
-                3
-            );
-            assert_eq!(
-                ends.iter()
-                    .filter(|event| *event == "ExecutionStarted")
-                    .count(),
-                1
-            );
-            while let Ok(change) = world.changes.try_recv() {
-                engine.told.push(change.status);
-            }
-            for status in ["RUNNING", "SUCCEEDED"] {
-                assert!(
-                    engine.told.iter().any(|told| told == status),
-                    "nobody was told of {status}"
-                );
-            }
-            if survived {
+            if !dies_at(fuse, patient).await {
                 break;
             }
+            deaths += 1;
         }
     }
     assert!(deaths >= 40, "every write is one to die at, not {deaths}");

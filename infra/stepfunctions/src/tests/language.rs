@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::{NOW, World, output, states};
+use super::{NOW, World, output, states, work};
+
+/// A machine that ends at once with this output.
+fn giving(output: Value) -> Value {
+    states(json!({ "A": { "Type": "Succeed", "Output": output } }))
+}
 
 #[tokio::test]
-async fn input_passes_through_states_that_say_no_output() {
-    let done = World::result(
-        states(json!({ "A": { "Type": "Pass", "Next": "B" }, "B": { "Type": "Succeed" } })),
-        json!({ "run": 7, "rate": 0.5, "list": [1], "none": null }),
-    )
-    .await;
-    assert_eq!(
-        output(&done),
-        json!({ "run": 7, "rate": 0.5, "list": [1], "none": null })
-    );
+async fn input_passes_through_states_without_an_output() {
+    let input = json!({ "run": 7, "rate": 0.5, "list": [1], "none": null });
+    let machine = states(json!({ "A": { "Type": "Succeed" } }));
+    let done = World::result(machine, input.clone()).await;
+    assert_eq!(output(&done), input);
     assert_eq!(
         done["output"].as_str().unwrap().matches("7.0").count(),
         0,
@@ -23,70 +23,43 @@ async fn input_passes_through_states_that_say_no_output() {
 }
 
 #[tokio::test]
-async fn assignments_are_made_from_the_old_values_all_at_once() {
-    let machine = states(json!({
-        "A": { "Type": "Pass", "Assign": { "x": 1, "y": 2 }, "Next": "B" },
-        "B": { "Type": "Pass", "Assign": { "x": "{% $y %}", "y": "{% $x %}" }, "Output": "{% [$x, $y] %}", "Next": "C" },
-        "C": { "Type": "Succeed", "Output": { "now": ["{% $x %}", "{% $y %}"], "then": "{% $states.input %}" } },
-    }));
-    let done = World::result(machine, json!({})).await;
-    assert_eq!(output(&done), json!({ "now": [2, 1], "then": [1, 2] }));
-}
-
-#[tokio::test]
-async fn a_choice_takes_its_first_rule_that_holds_with_that_rules_assignments() {
-    let machine = states(json!({
-        "A": { "Type": "Choice", "Default": "End", "Assign": { "by": "default" }, "Choices": [
-            { "Condition": "{% $states.input.n > 10 %}", "Next": "End", "Assign": { "by": "first" }, "Output": "big" },
-            { "Condition": "{% $states.input.n > 5 %}", "Next": "End", "Assign": { "by": "second" } },
-        ] },
-        "End": { "Type": "Succeed", "Output": ["{% $by %}", "{% $states.input %}"] },
-    }));
-    for (n, expected) in [
-        (11, json!(["first", "big"])),
-        (6, json!(["second", { "n": 6 }])),
-        (1, json!(["default", { "n": 1 }])),
+async fn an_expression_has_the_value_that_jsonata_gives_it() {
+    let input = json!({ "key": "b", "n": 5, "none": null, "deep": { "list": [1, 2] } });
+    for (expression, expected) in [
+        ("$states.input.deep.list", json!([1, 2])),
+        ("$lookup({ 'a': 1, 'b': 2 }, $states.input.key)", json!(2)),
+        ("$lookup($states.input, 'n')", json!(5)),
+        ("$exists($states.input.n) ? 'yes' : 'no'", json!("yes")),
+        ("$exists($states.input.m) ? 'yes' : 'no'", json!("no")),
+        ("$exists($states.input.none) ? 'yes' : 'no'", json!("yes")),
+        (
+            "'key ' & $states.input.key & $states.input.m",
+            json!("key b"),
+        ),
+        (
+            "{ 'n': $states.input.n, 't': true, 'z': null }",
+            json!({ "n": 5, "t": true, "z": null }),
+        ),
     ] {
-        assert_eq!(
-            output(&World::result(machine.clone(), json!({ "n": n })).await),
-            expected
-        );
+        let machine = giving(json!({ "value": format!("{{% {expression} %}}") }));
+        let done = output(&World::result(machine, input.clone()).await);
+        assert_eq!(done["value"], expected, "{expression}");
     }
-}
-
-#[tokio::test]
-async fn a_choice_without_a_match_or_a_default_fails() {
-    let machine = states(json!({
-        "A": { "Type": "Choice", "Choices": [{ "Condition": "{% $states.input.go %}", "Next": "B" }] },
-        "B": { "Type": "Succeed" },
-    }));
-    let done = World::result(machine.clone(), json!({ "go": false })).await;
-    assert_eq!(
-        (&done["status"], &done["error"]),
-        (&json!("FAILED"), &json!("States.NoChoiceMatched"))
-    );
-    let done = World::result(machine, json!({ "go": "yes" })).await;
-    assert_eq!(
-        done["error"], "States.QueryEvaluationError",
-        "a condition must be a boolean"
-    );
 }
 
 #[tokio::test]
 async fn an_expression_that_fails_or_has_no_value_fails_the_state() {
     for expression in [
         "{% $states.input.nothing %}",
-        "{% $unset %}",
-        "{% 1 + 'x' %}",
-        "{% $uppercase %}",
-        "{% $error('no') %}",
+        "{% $states.input.n.deeper %}",
+        "{% $lookup({ 'a': 1 }, 'b') %}",
+        "{% $lookup({ 'a': 1 }, $states.input.n) %}",
     ] {
-        let machine = states(
-            json!({ "A": { "Type": "Pass", "Output": { "deep": [expression] }, "End": true } }),
-        );
-        let done = World::result(machine, json!({})).await;
+        let machine = giving(json!({ "deep": [expression] }));
+        let done = World::result(machine, json!({ "n": 5 })).await;
         assert_eq!(
-            done["error"], "States.QueryEvaluationError",
+            (&done["status"], &done["error"]),
+            (&json!("FAILED"), &json!("States.QueryEvaluationError")),
             "{expression}: {done}"
         );
         assert!(
@@ -97,30 +70,49 @@ async fn an_expression_that_fails_or_has_no_value_fails_the_state() {
 }
 
 #[tokio::test]
-async fn a_fail_state_gives_the_execution_its_error_and_cause() {
-    let machine = states(
-        json!({ "A": { "Type": "Fail", "Error": "{% $states.input.error %}", "Cause": "plain" } }),
-    );
-    let done = World::result(machine.clone(), json!({ "error": "Towpath.Broken" })).await;
+async fn a_fail_state_gives_the_execution_its_error_and_its_cause() {
+    let fail = |fields: Value| {
+        let mut state = json!({ "Type": "Fail" });
+        state
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        World::result(
+            states(json!({ "A": state })),
+            json!({ "why": "rain", "n": 5 }),
+        )
+    };
+    let cause = "{% 'because of ' & $states.input.why %}";
+    let done = fail(json!({ "Error": "Towpath.Broken", "Cause": cause })).await;
     assert_eq!(
         (&done["status"], &done["error"], &done["cause"]),
-        (&json!("FAILED"), &json!("Towpath.Broken"), &json!("plain"))
+        (
+            &json!("FAILED"),
+            &json!("Towpath.Broken"),
+            &json!("because of rain")
+        )
     );
-    let done = World::result(machine, json!({ "error": 5 })).await;
-    assert_eq!(done["error"], "States.QueryEvaluationError");
-    let done = World::result(states(json!({ "A": { "Type": "Fail" } })), json!({})).await;
+    let done = fail(json!({ "Error": "Towpath.Broken", "Cause": "{% $states.input.n %}" })).await;
     assert_eq!(
-        (&done["error"], &done["cause"]),
-        (&Value::Null, &Value::Null)
+        done["error"], "States.QueryEvaluationError",
+        "a cause is a text"
+    );
+    let done = fail(json!({})).await;
+    assert_eq!(
+        (&done["status"], &done["error"], &done["cause"]),
+        (&json!("FAILED"), &Value::Null, &Value::Null)
     );
 }
 
 #[tokio::test]
 async fn the_context_tells_of_execution_state_and_machine() {
-    let machine = states(json!({
-        "A": { "Type": "Pass", "Output": "{% $states.context %}", "End": true },
-    }));
-    let context = output(&World::result(machine, json!({ "run": "r" })).await);
+    let context = output(
+        &World::result(
+            giving(json!("{% $states.context %}")),
+            json!({ "run": "r" }),
+        )
+        .await,
+    );
     let execution = "arn:aws:states:eu-central-1:123456789012:execution:m:e";
     assert_eq!(context["Execution"]["Id"], execution);
     assert_eq!(context["Execution"]["Name"], "e");
@@ -129,12 +121,8 @@ async fn the_context_tells_of_execution_state_and_machine() {
         context["Execution"]["StartTime"],
         "2023-11-14T22:13:20.000Z"
     );
-    assert!(
-        context["Execution"]["RoleArn"]
-            .as_str()
-            .unwrap()
-            .starts_with("arn:aws:iam::123456789012:role/")
-    );
+    let role = context["Execution"]["RoleArn"].as_str().unwrap();
+    assert!(role.starts_with("arn:aws:iam::123456789012:role/"));
     assert_eq!(
         context["State"],
         json!({ "EnteredTime": "2023-11-14T22:13:20.000Z", "Name": "A", "RetryCount": 0 })
@@ -147,63 +135,22 @@ async fn the_context_tells_of_execution_state_and_machine() {
 }
 
 #[tokio::test]
-async fn time_in_expressions_is_the_clocks() {
-    let machine = states(
-        json!({ "A": { "Type": "Pass", "Output": ["{% $millis() %}", "{% $now() %}"], "End": true } }),
-    );
-    let done = World::result(machine, json!({})).await;
-    assert_eq!(output(&done), json!([NOW, "2023-11-14T22:13:20.000Z"]));
-}
-
-#[tokio::test]
-async fn a_wait_lasts_as_long_as_it_says() {
-    for (field, value) in [
-        ("Seconds", json!(60)),
-        ("Seconds", json!("{% $states.input.seconds %}")),
-        ("Timestamp", json!("2023-11-14T22:14:20Z")),
-        ("Timestamp", json!("{% $states.input.until %}")),
-    ] {
-        let machine = states(json!({ "A": { "Type": "Wait", field: value, "End": true } }));
-        let mut world = World::with(machine);
-        let input = json!({ "seconds": 60, "until": "2023-11-14T23:14:20+01:00" });
-        let execution = world.start("e", input).await;
-        world.advance_ms(59_999);
-        tokio::task::yield_now().await;
-        assert_eq!(world.describe(&execution).await["status"], "RUNNING");
-        world.advance_ms(1);
-        let done = world.closed(&execution).await;
-        assert_eq!(done["stopDate"], json!((NOW + 60_000) as f64 / 1_000.0));
-    }
-}
-
-#[tokio::test]
-async fn a_wait_for_what_is_past_does_not_wait() {
-    let machine = states(
-        json!({ "A": { "Type": "Wait", "Timestamp": "2000-01-01T00:00:00Z", "End": true } }),
-    );
-    assert_eq!(
-        World::result(machine, json!({})).await["status"],
-        "SUCCEEDED"
-    );
-}
-
-#[tokio::test]
 async fn an_output_above_256_kib_ends_the_execution() {
-    let machine = states(json!({
-        "A": { "Type": "Pass", "Output": "{% $pad('', 262200, 'x') %}", "End": true },
-    }));
-    assert_eq!(
-        World::result(machine, json!({})).await["error"],
-        "States.DataLimitExceeded"
-    );
+    let twice = giving(json!(["{% $states.input %}", "{% $states.input %}"]));
+    let done = World::result(twice, json!("x".repeat(200_000))).await;
+    assert_eq!(done["error"], "States.DataLimitExceeded");
 }
 
 #[tokio::test]
 async fn an_execution_ends_before_its_history_passes_25_000_events() {
-    let machine = states(json!({
-        "A": { "Type": "Choice", "Choices": [{ "Condition": "{% false %}", "Next": "B" }], "Default": "A" },
-        "B": { "Type": "Succeed" },
-    }));
+    let mut machine = work(
+        "invoke",
+        json!({
+            "Arguments": { "FunctionName": "{% $states.input.nothing %}" },
+            "Catch": [{ "ErrorEquals": ["States.ALL"], "Next": "Work" }],
+        }),
+    );
+    machine["Comment"] = json!("goes round for ever, without waiting for anything");
     let mut world = World::with(machine);
     let execution = world.start("e", json!({})).await;
     let done = world.closed(&execution).await;
@@ -221,44 +168,43 @@ async fn an_execution_ends_before_its_history_passes_25_000_events() {
 }
 
 #[tokio::test]
-async fn an_execution_runs_as_long_as_its_machine_allows_and_never_more_than_a_year() {
-    for (limit, seconds) in [
-        (Some(90), 90),
-        (None, 365 * 86_400),
-        (Some(99_999_999), 365 * 86_400),
-    ] {
-        let mut machine =
-            states(json!({ "A": { "Type": "Wait", "Seconds": 99_999_999, "End": true } }));
-        if let Some(limit) = limit {
-            machine["TimeoutSeconds"] = json!(limit);
-        }
-        let mut world = World::with(machine);
-        let execution = world.start("e", json!({})).await;
-        world.advance_ms(seconds * 1_000 - 1);
-        tokio::task::yield_now().await;
-        assert_eq!(world.describe(&execution).await["status"], "RUNNING");
-        world.advance_ms(1);
-        assert_eq!(world.closed(&execution).await["status"], "TIMED_OUT");
-        assert_eq!(
-            world.events(&execution).await.last().unwrap(),
-            "ExecutionTimedOut"
-        );
-    }
+async fn an_execution_lasts_a_year_at_most() {
+    let mut world = World::with(work("invoke.waitForTaskToken", json!({})));
+    let execution = world.start("e", json!({})).await;
+    world.advance_ms(365 * 86_400_000 - 1);
+    tokio::task::yield_now().await;
+    assert_eq!(world.describe(&execution).await["status"], "RUNNING");
+    world.advance_ms(1);
+    let done = world.closed(&execution).await;
+    assert_eq!(
+        (&done["status"], &done["stopDate"]),
+        (
+            &json!("TIMED_OUT"),
+            &json!((NOW + 365 * 86_400_000) as f64 / 1_000.0)
+        )
+    );
+    assert_eq!(
+        world.events(&execution).await.last().unwrap(),
+        "ExecutionTimedOut"
+    );
 }
 
 #[tokio::test]
 async fn history_has_aws_events_in_order() {
-    let mut world = World::with(states(
-        json!({ "A": { "Type": "Pass", "Next": "B" }, "B": { "Type": "Succeed" } }),
-    ));
+    let mut machine = work(
+        "invoke",
+        json!({ "Next": "Done", "Output": "{% $states.result.Payload %}" }),
+    );
+    machine["States"]["Done"] = json!({ "Type": "Succeed" });
+    let mut world = World::with(machine);
     let execution = world.start("e", json!({ "a": 1 })).await;
+    world.call().await.returns(json!({ "b": 2 }));
     world.closed(&execution).await;
     let history = world
         .api("GetExecutionHistory", json!({ "executionArn": execution }))
         .await;
-    let events: Vec<(u64, u64, &str)> = history["events"]
-        .as_array()
-        .unwrap()
+    let events = history["events"].as_array().unwrap();
+    let shown: Vec<(u64, u64, &str)> = events
         .iter()
         .map(|event| {
             let number = |member: &str| event[member].as_u64().unwrap();
@@ -270,22 +216,24 @@ async fn history_has_aws_events_in_order() {
         })
         .collect();
     assert_eq!(
-        events,
+        shown,
         [
             (1, 0, "ExecutionStarted"),
-            (2, 0, "PassStateEntered"),
-            (3, 2, "PassStateExited"),
-            (4, 3, "SucceedStateEntered"),
-            (5, 4, "SucceedStateExited"),
-            (6, 5, "ExecutionSucceeded"),
+            (2, 0, "TaskStateEntered"),
+            (3, 2, "TaskScheduled"),
+            (4, 3, "TaskStarted"),
+            (5, 4, "TaskSucceeded"),
+            (6, 5, "TaskStateExited"),
+            (7, 6, "SucceedStateEntered"),
+            (8, 7, "SucceedStateExited"),
+            (9, 8, "ExecutionSucceeded"),
         ]
     );
+    let detail = |event: usize, member: &str, field: &str| events[event][member][field].clone();
+    assert_eq!(detail(1, "stateEnteredEventDetails", "input"), r#"{"a":1}"#);
+    assert_eq!(detail(5, "stateExitedEventDetails", "output"), r#"{"b":2}"#);
     assert_eq!(
-        history["events"][1]["stateEnteredEventDetails"]["input"],
-        r#"{"a":1}"#
-    );
-    assert_eq!(
-        history["events"][5]["executionSucceededEventDetails"]["output"],
-        r#"{"a":1}"#
+        detail(8, "executionSucceededEventDetails", "output"),
+        r#"{"b":2}"#
     );
 }

@@ -4,6 +4,7 @@ mod api;
 mod durable;
 mod language;
 mod machine;
+mod old_machine;
 mod refused;
 mod tasks;
 

@@ -47,10 +47,7 @@ async fn a_function_gives_its_task_the_result_of_the_lambda_integration() {
 
 #[tokio::test]
 async fn a_parked_task_ends_by_its_token_whatever_the_function_returned() {
-    let mut world = World::with(work(
-        TOKEN,
-        json!({ "Assign": { "x": "{% $states.result.x %}" } }),
-    ));
+    let mut world = World::with(work(TOKEN, json!({})));
     let execution = world.start("e", json!({})).await;
     let call = world.call().await;
     let token = call.token();
@@ -115,12 +112,13 @@ async fn a_token_of_nothing_is_refused() {
         world.refused("SendTaskSuccess", answer("nonsense")).await,
         "InvalidToken"
     );
-    assert_eq!(
-        world
-            .refused("SendTaskSuccess", answer(&elsewhere.token()))
-            .await,
-        "TaskDoesNotExist"
-    );
+    for operation in ["SendTaskSuccess", "SendTaskFailure", "SendTaskHeartbeat"] {
+        assert_eq!(
+            world.refused(operation, answer(&elsewhere.token())).await,
+            "TaskDoesNotExist",
+            "{operation}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -249,20 +247,35 @@ async fn each_retrier_counts_its_own_attempts() {
 }
 
 #[tokio::test]
-async fn a_catcher_assigns_and_leads_on_with_the_error_as_input() {
+async fn a_catcher_leads_on_with_the_error_or_its_output() {
     let catch = json!([
         { "ErrorEquals": ["Other"], "Next": "Work" },
-        { "ErrorEquals": ["States.TaskFailed"], "Next": "Caught", "Assign": { "why": "{% $states.errorOutput.Error %}" },
+        { "ErrorEquals": ["Plain"], "Next": "Caught" },
+        { "ErrorEquals": ["States.TaskFailed"], "Next": "Caught",
           "Output": { "cause": "{% $states.errorOutput.Cause %}", "was": "{% $states.input.n %}" } },
     ]);
-    let mut machine = work_or_caught("invoke", json!({ "Catch": catch }));
-    machine["States"]["Caught"]["Output"] = json!(["{% $why %}", "{% $states.input %}"]);
-    let mut world = World::with(machine);
-    let execution = world.start("e", json!({ "n": 1 })).await;
+    for (error, expected) in [
+        ("Plain", json!({ "Error": "Plain", "Cause": "on purpose" })),
+        ("Broken", json!({ "cause": "on purpose", "was": 1 })),
+    ] {
+        let mut world = World::with(work_or_caught("invoke", json!({ "Catch": catch })));
+        let execution = world.start("e", json!({ "n": 1 })).await;
+        world.call().await.fails(error);
+        let done = output(&world.closed(&execution).await);
+        assert_eq!(done, json!({ "caught": expected }));
+    }
+}
+
+#[tokio::test]
+async fn a_catcher_that_fails_is_not_caught_by_its_own_state() {
+    let catch = json!([{ "ErrorEquals": ["States.ALL"], "Next": "Caught", "Output": "{% $states.errorOutput.Nothing %}" }]);
+    let mut world = World::with(work_or_caught("invoke", json!({ "Catch": catch })));
+    let execution = world.start("e", json!({})).await;
     world.call().await.fails("Broken");
+    let done = world.closed(&execution).await;
     assert_eq!(
-        output(&world.closed(&execution).await),
-        json!(["Broken", { "cause": "on purpose", "was": 1 }])
+        (&done["status"], &done["error"]),
+        (&json!("FAILED"), &json!("States.QueryEvaluationError"))
     );
 }
 
@@ -271,7 +284,7 @@ async fn an_expression_of_a_task_that_fails_can_be_caught() {
     for fields in [
         json!({ "Output": "{% $states.result.Payload.nothing %}" }),
         json!({ "Arguments": { "FunctionName": "work", "Payload": "{% $states.input.nothing %}" } }),
-        json!({ "TimeoutSeconds": "{% 'soon' %}" }),
+        json!({ "Arguments": { "FunctionName": "{% $lookup({ 'a': 'b' }, 'c') %}" } }),
     ] {
         let mut fields = fields;
         fields["Catch"] = caught(json!(["States.QueryEvaluationError"]));
@@ -345,21 +358,30 @@ async fn an_answer_that_comes_when_time_is_up_comes_too_late() {
 }
 
 #[tokio::test]
-async fn heartbeats_keep_a_task_alive_and_their_end_ends_it() {
-    let fields = json!({ "TimeoutSeconds": 100, "HeartbeatSeconds": "{% 10 %}", "Catch": caught(json!(["States.Timeout"])) });
-    let mut world = World::with(work_or_caught(TOKEN, fields));
+async fn a_heartbeat_tells_whether_a_token_is_alive_and_changes_nothing() {
+    let mut world = World::with(work(TOKEN, json!({ "TimeoutSeconds": 100 })));
     let execution = world.start("e", json!({})).await;
     let call = world.call().await;
-    for _ in 0..5 {
-        world.advance_ms(9_000);
-        world
-            .api("SendTaskHeartbeat", json!({ "taskToken": call.token() }))
-            .await;
+    let beat = json!({ "taskToken": call.token() });
+    for _ in 0..3 {
+        world.advance_ms(33_000);
+        let answer = world.api("SendTaskHeartbeat", beat.clone()).await;
+        assert_eq!(answer, json!({}));
     }
-    world.advance_ms(10_000);
     assert_eq!(
-        output(&world.closed(&execution).await)["caught"]["Error"],
-        "States.HeartbeatTimeout"
+        world.events(&execution).await.len(),
+        4,
+        "no event is written"
+    );
+    world.advance_ms(1_000);
+    assert_eq!(
+        world.refused("SendTaskHeartbeat", beat).await,
+        "TaskTimedOut",
+        "the timeout is that of the task"
+    );
+    assert_eq!(
+        world.closed(&execution).await["error"],
+        json!("States.Timeout")
     );
 }
 

@@ -5,12 +5,12 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// One thing that is wrong with a definition.
+/// One problem of a definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: a JSON path such as `/States/Advance/Arguments`; empty for the document itself.
+    /// The JSON pointer to the problem, such as `/States/Act/Arguments`; empty for the document itself.
     pub path: String,
-    /// What AWS would refuse, or what is not supported here.
+    /// The rule that is broken: one of AWS, or one of this interpreter, which says "not supported here".
     pub message: String,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Collects what is wrong while reading goes on, so that the author hears of everything at once.
+/// The problems found so far. Reading goes on after each, so that the author hears of all of them at once.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(RefCell<Vec<Problem>>);
 
@@ -42,7 +42,7 @@ impl Problems {
     }
 }
 
-/// A value of the document, and where it stands.
+/// A value of the document with its path.
 #[derive(Clone, Debug)]
 pub(crate) struct Node<'a> {
     pub(crate) path: String,
