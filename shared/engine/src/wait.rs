@@ -24,6 +24,10 @@ pub struct Wait {
     /// The task token of the waiting driver. None: no driver waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// The form of the payload that brought the token, which says how the token is answered: 1 for the machine of 0.1.0,
+    /// 2 for the machine since.
+    #[serde(default = "first_form")]
+    pub form: u8,
     /// What for.
     pub reason: Reason,
     /// Since when.
@@ -45,11 +49,18 @@ pub struct Wait {
     pub entries: u32,
 }
 
+/// The form of payloads that do not name theirs, and of mailboxes written before there was another.
+pub const FIRST_FORM: u8 = 1;
+
+fn first_form() -> u8 {
+    FIRST_FORM
+}
+
 fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// Where a driver goes on: the names are those of the machine's states.
+/// Where a driver goes on. The names on record are those of the states of 0.1.0's machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Next {
     /// The next action.
@@ -119,9 +130,9 @@ const DRIVER_AT_WORK: Duration = Duration::from_secs(5 * 60);
 /// this is the net for when that word is lost.
 const DRIVER_PARKED: Duration = Duration::from_secs(3600);
 
-/// How many waits one execution begins before the next takes over. At 40 history events for the worst of them (eight
-/// retries) this is half of the 25,000 an execution may have; at one a day, the least there is, it is less than the
-/// year it may last.
+/// The number of waits that one execution begins before the next takes over. A wait is 6 history events, and 38 with all
+/// eight retries, so this is less than half of the 25,000 an execution may have; at one wait a day, the least there is, it
+/// is less than the year an execution may last.
 pub const ENTRIES_LIMIT: u32 = 300;
 
 /// A wait that must not be begun.
@@ -141,6 +152,7 @@ impl Wait {
             generation: 1,
             fence: None,
             token: None,
+            form: FIRST_FORM,
             reason: Reason::Driver,
             since: now,
             due: Some(now.plus(REDELIVERY)),
@@ -169,13 +181,32 @@ impl Wait {
         if self.fence.is_some_and(|held| held > fence) {
             return Err(Stale::Superseded);
         }
+        self.begin_proven(fence, token, reason, now)
+    }
+
+    /// Begins a wait, as [`Wait::begin`] does, for a caller whose token was proven to be live: it is the driver, whatever
+    /// the times of the entries say, since a clock may go back.
+    ///
+    /// # Errors
+    /// If another execution drives the run.
+    pub fn begin_proven(
+        &self,
+        fence: Fence,
+        token: &str,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Self, Stale> {
+        if fence.generation != self.generation {
+            return Err(Stale::OtherGeneration);
+        }
         // The same entry may begin one wait after another; only a further entry counts as one.
-        let again = self.fence == Some(fence);
+        let again = self.fence == Some(fence) || self.token.as_deref() == Some(token);
         let mut begun = Self {
             seq: self.seq + 1,
             generation: self.generation,
-            fence: Some(fence),
+            fence: Some(self.fence.map_or(fence, |held| held.max(fence))),
             token: Some(token.to_owned()),
+            form: self.form,
             since: if self.reason == reason {
                 self.since
             } else {
@@ -241,6 +272,7 @@ impl Wait {
             polls: 0,
             entries: 0,
             token: self.token.clone(),
+            form: self.form,
         }
     }
 

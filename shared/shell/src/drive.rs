@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use towpath_engine::{
-    Activity, Checking, FailureKind, Next, Outcome, Run, Stale, Status, advance, begin_probe,
-    hand_over, record, stop_marked,
+    Activity, Checking, FailureKind, Next, Outcome, Reason, Run, Stale, Status, Wait, advance,
+    begin_probe, hand_over, record, stop_marked,
 };
 use towpath_jobs::StartError;
 use towpath_store::Loaded;
@@ -49,7 +49,7 @@ impl App {
                 Ok(Turn::Parked) => return Ok(()),
                 Ok(Turn::Release(next)) => {
                     // Gone means that the machine has moved on without us, which is as good.
-                    self.send(entry.token.as_str(), next).await?;
+                    self.send(entry.token.as_str(), entry.form, next).await?;
                     return Ok(());
                 }
                 Err(Error::Store(towpath_store::Error::Conflict)) if conflicts < CONFLICTS => {
@@ -67,9 +67,14 @@ impl App {
             return Ok(Turn::Release(Next::Succeed));
         };
         let newer = loaded.wait.fence.is_some_and(|held| held > entry.fence());
-        if loaded.run.head.generation == entry.generation && newer {
-            // A later entry of this execution has the run. Our token is as dead as the entry we are.
-            return Ok(Turn::Parked);
+        let own = loaded.wait.token.as_deref() == Some(entry.token.as_str());
+        if loaded.run.head.generation == entry.generation && newer && !own {
+            // By its time a later entry of this execution has the run. Then our token is dead; if it is not, the clock
+            // that gave the times went back, and we are the driver.
+            if !self.is_live(entry.token.as_str()).await? {
+                return Ok(Turn::Parked);
+            }
+            tracing::warn!(run = %entry.run, "the clock of the machine went back");
         }
         if loaded.run.head.generation != entry.generation || loaded.run.head.status.is_terminal() {
             return Ok(Turn::Release(Next::Succeed));
@@ -144,7 +149,6 @@ impl App {
 
     /// Commits what an action made of the run, and goes on from there.
     async fn fold(&self, entry: &Entry, before: Loaded, run: Run) -> Result<Turn, Error> {
-        let now = self.now();
         if run == before.run {
             return self.park(entry, &before).await;
         }
@@ -155,10 +159,7 @@ impl App {
             let committed = self.commit(&before, run, Mailbox::Stays).await?;
             return Ok(Turn::Again(Box::new(committed)));
         };
-        let wait = match before
-            .wait
-            .begin(entry.fence(), entry.token.as_str(), reason, now)
-        {
+        let wait = match self.begin(entry, &before, reason).await? {
             Ok(wait) => wait,
             Err(Stale::Superseded) => return Ok(Turn::Parked),
             Err(Stale::OtherGeneration) => return Ok(Turn::Release(Next::Succeed)),
@@ -209,6 +210,27 @@ impl App {
         Ok(Turn::Release(Next::Succeed))
     }
 
+    /// The mailbox of a run that begins to wait for this. An entry that is older by its time may begin the wait all the
+    /// same, if its token is live.
+    async fn begin(
+        &self,
+        entry: &Entry,
+        loaded: &Loaded,
+        reason: Reason,
+    ) -> Result<Result<Wait, Stale>, Error> {
+        let (wait, token, now) = (&loaded.wait, entry.token.as_str(), self.now());
+        let begun = match wait.begin(entry.fence(), token, reason.clone(), now) {
+            Err(Stale::Superseded) if self.is_live(token).await? => {
+                wait.begin_proven(entry.fence(), token, reason, now)
+            }
+            other => other,
+        };
+        Ok(begun.map(|wait| Wait {
+            form: entry.form,
+            ..wait
+        }))
+    }
+
     /// Begins the wait that the run is in, unless this entry has done so already.
     async fn park(&self, entry: &Entry, loaded: &Loaded) -> Result<Turn, Error> {
         let Some(reason) = reason(&loaded.run) else {
@@ -218,10 +240,7 @@ impl App {
         if stored && loaded.wait.reason == reason && loaded.wait.wake.is_none() {
             return Ok(Turn::Parked);
         }
-        match loaded
-            .wait
-            .begin(entry.fence(), entry.token.as_str(), reason, self.now())
-        {
+        match self.begin(entry, loaded, reason).await? {
             Ok(wait) => {
                 self.store.put_wait(&loaded.run.head.id, &wait).await?;
                 Ok(Turn::Parked)

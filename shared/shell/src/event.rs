@@ -6,7 +6,7 @@ use aws_sdk_sfn::primitives::{DateTime, DateTimeFormat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use towpath_engine::{Fence, JobId, RunId, Timestamp};
+use towpath_engine::{FIRST_FORM, Fence, JobId, RunId, Timestamp};
 
 use crate::Error;
 
@@ -34,7 +34,10 @@ pub struct Entry {
     pub run: RunId,
     /// The execution that asks.
     pub generation: u32,
-    /// How it is answered.
+    /// The form of the payload, which says how the token is answered. A payload of 0.1.0's machine names none.
+    #[serde(default = "first_form")]
+    pub form: u8,
+    /// The task token, by which the entry is answered.
     pub token: Token,
     /// When the state was entered.
     #[serde(deserialize_with = "iso8601")]
@@ -51,6 +54,10 @@ fn iso8601<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::E
     Ok(Timestamp(
         u64::try_from(millis).map_err(serde::de::Error::custom)?,
     ))
+}
+
+fn first_form() -> u8 {
+    FIRST_FORM
 }
 
 impl Entry {

@@ -19,6 +19,7 @@ mod fold;
 mod human;
 mod intake;
 mod look;
+mod old_form;
 mod outbox;
 mod settle;
 mod simulated;

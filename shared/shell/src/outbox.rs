@@ -3,9 +3,9 @@
 use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sfn::types::ExecutionStatus;
 use towpath_aws::{Trouble, classify};
-use towpath_engine::{Next, Reason, RunId, Wait};
+use towpath_engine::{FIRST_FORM, Next, Reason, RunId, Wait};
 
-use crate::{App, Error};
+use crate::{App, Error, old_form};
 
 const SERVICE: &str = "Step Functions";
 
@@ -19,23 +19,26 @@ pub(crate) enum Sent {
 }
 
 impl App {
-    /// Sends a waiting driver on its way.
-    pub(crate) async fn send(&self, token: &str, next: Next) -> Result<Sent, Error> {
-        let output = serde_json::json!({ "next": next }).to_string();
-        match self
-            .sfn
-            .send_task_success()
-            .task_token(token)
-            .output(output)
-            .send()
-            .await
-        {
-            Ok(_) => Ok(Sent::Taken),
-            Err(error) => match error.code() {
-                Some("TaskTimedOut" | "TaskDoesNotExist" | "InvalidToken") => Ok(Sent::Gone),
-                _ => Err(trouble(&error)),
-            },
+    /// Answers a task token: its driver goes on at `next`, or its execution ends. `form` is that of the payload which
+    /// brought the token.
+    pub(crate) async fn send(&self, token: &str, form: u8, next: Next) -> Result<Sent, Error> {
+        match token_answer(form, next) {
+            TokenAnswer::Next(name) => {
+                let output = serde_json::json!({ "next": name }).to_string();
+                let send = self.sfn.send_task_success().task_token(token);
+                sent(send.output(output).send().await)
+            }
+            TokenAnswer::End { error, cause } => {
+                let send = self.sfn.send_task_failure().task_token(token);
+                sent(send.error(error).cause(cause).send().await)
+            }
         }
+    }
+
+    /// Whether a task token can still be answered.
+    pub(crate) async fn is_live(&self, token: &str) -> Result<bool, Error> {
+        let beat = self.sfn.send_task_heartbeat().task_token(token);
+        Ok(sent(beat.send().await)? == Sent::Taken)
     }
 
     /// Delivers what the mailbox holds, and leaves what fails to the tick.
@@ -55,7 +58,7 @@ impl App {
     ) -> Result<(), Error> {
         let mut gone = false;
         while let (Some(next), Some(token)) = (wait.wake, &wait.token) {
-            gone = self.send(token, next).await? == Sent::Gone;
+            gone = self.send(token, wait.form, next).await? == Sent::Gone;
             if !gone {
                 break;
             }
@@ -129,6 +132,51 @@ impl App {
     }
 }
 
+/// What a call that names a token says of the token.
+fn sent<T, E: ProvideErrorMetadata + std::fmt::Debug + 'static>(
+    answer: Result<T, SdkError<E, aws_sdk_sfn::config::http::HttpResponse>>,
+) -> Result<Sent, Error> {
+    match answer {
+        Ok(_) => Ok(Sent::Taken),
+        Err(error) => match error.code() {
+            Some("TaskTimedOut" | "TaskDoesNotExist" | "InvalidToken") => Ok(Sent::Gone),
+            _ => Err(trouble(&error)),
+        },
+    }
+}
+
+/// How a task token is answered.
+#[derive(Debug, PartialEq, Eq)]
+enum TokenAnswer {
+    /// With the name of where the driver goes on.
+    Next(&'static str),
+    /// With an error that the machine catches, to end the execution.
+    End {
+        error: &'static str,
+        cause: &'static str,
+    },
+}
+
+/// The answer to a token whose payload had this form.
+fn token_answer(form: u8, next: Next) -> TokenAnswer {
+    if form == FIRST_FORM {
+        return TokenAnswer::Next(old_form::state(next));
+    }
+    match next {
+        Next::Advance => TokenAnswer::Next("advance"),
+        Next::PollJob => TokenAnswer::Next("poll-job"),
+        Next::PollGate => TokenAnswer::Next("poll-gate"),
+        Next::Handover => TokenAnswer::End {
+            error: "Towpath.Handover",
+            cause: "the run goes on under its next execution",
+        },
+        Next::Succeed => TokenAnswer::End {
+            error: "Towpath.Over",
+            cause: "the run has ended, or another execution drives it",
+        },
+    }
+}
+
 pub(crate) fn trouble<E: ProvideErrorMetadata + std::fmt::Debug + 'static>(
     error: &SdkError<E, aws_sdk_sfn::config::http::HttpResponse>,
 ) -> Error {
@@ -142,5 +190,39 @@ pub(crate) fn trouble<E: ProvideErrorMetadata + std::fmt::Debug + 'static>(
             "{SERVICE} refused a request: {}",
             error.message().unwrap_or("no reason given")
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Next; 5] = [
+        Next::Advance,
+        Next::PollJob,
+        Next::PollGate,
+        Next::Handover,
+        Next::Succeed,
+    ];
+
+    #[test]
+    fn a_token_of_0_1_0_is_answered_with_a_state_of_that_machine() {
+        let names = ["Advance", "PollJob", "PollGate", "Handover", "Succeed"];
+        assert_eq!(
+            ALL.map(|next| token_answer(1, next)),
+            names.map(TokenAnswer::Next)
+        );
+    }
+
+    #[test]
+    fn an_end_is_an_error_that_the_machine_catches() {
+        let machine = include_str!("../../../statemachines/run.asl.json");
+        for next in ALL {
+            let name = match token_answer(2, next) {
+                TokenAnswer::Next(name) => format!("'{name}': '${{"),
+                TokenAnswer::End { error, .. } => format!("[\"{error}\"]"),
+            };
+            assert!(machine.contains(&name), "the machine does not know {name}");
+        }
     }
 }
