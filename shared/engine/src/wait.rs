@@ -200,7 +200,7 @@ impl Wait {
             return Err(Stale::OtherGeneration);
         }
         // The same entry may begin one wait after another; only a further entry counts as one.
-        let again = self.fence == Some(fence) || self.token.as_deref() == Some(token);
+        let again = self.fence == Some(fence);
         let mut begun = Self {
             seq: self.seq + 1,
             generation: self.generation,

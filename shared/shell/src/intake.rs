@@ -49,6 +49,9 @@ fn stored<T>(result: Result<T, StoreError>) -> Told<T> {
 
 const TRIES: u32 = 20;
 
+/// The number of lost races with a live run after which whoever takes its place stops it first.
+const PATIENCE: u32 = 3;
+
 /// Whose place a new run may take, and the reason its end is given.
 #[derive(Clone, Copy)]
 enum TakeOver<'a> {
@@ -203,11 +206,15 @@ impl App {
                     return Err(Problem::new(Code::RunIsLive, message).with_run(live.clone()));
                 }
                 Some((live, Some(reason))) => {
-                    // However busy it is, it goes no further.
-                    self.mark(caller, live, Some(reason)).await?;
+                    // It ends in the transaction that begins the new run. One that is too busy for that is stopped first:
+                    // then it goes no further.
+                    if conflicts > PATIENCE {
+                        let reason = "another start takes its place";
+                        self.mark(caller, live, Some(reason)).await?;
+                    }
                     let old = stored(self.store.load(live).await)?;
                     let old = old.filter(|old| !old.run.head.status.is_terminal());
-                    old.map(|old| self.ended(old))
+                    old.map(|old| self.ended(old, caller, reason))
                 }
             };
             let now = self.now();
@@ -259,11 +266,14 @@ impl App {
         Err(busy())
     }
 
-    /// A marked run as it is once it has ended.
-    fn ended(&self, before: Loaded) -> (Loaded, Run, Wait) {
+    /// A live run as it is once it was ended for `reason`, or by the stop that it is marked with.
+    fn ended(&self, before: Loaded, caller: &Caller, reason: &str) -> (Loaded, Run, Wait) {
         let now = self.now();
         let mut after = before.run.clone();
-        stop_marked(&mut after, now);
+        match after.head.stop {
+            Some(_) => stop_marked(&mut after, now),
+            None => stop(&mut after, &caller.name, Some(reason), now),
+        };
         let wait = before.wait.over(now);
         (before, after, wait)
     }
