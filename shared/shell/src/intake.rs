@@ -5,7 +5,7 @@ use std::sync::Arc;
 use towpath_contracts::{Code, Problem, RestartRun, StartRun, StopRun};
 use towpath_engine::{
     Head, NewRun, Pin, Run, RunId, Status, StepIndex, StopMark, Wait, WorkspaceId, restart, retry,
-    start, stop_marked,
+    start, stop, stop_marked,
 };
 use towpath_store::{Commit, Creation, Error as StoreError, Idempotency, Input, Loaded, Takeover};
 
