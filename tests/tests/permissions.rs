@@ -224,6 +224,30 @@ async fn nets(world: &World) {
     allowed(world, "TickFunction", "states:SendTaskSuccess").await;
 }
 
+/// Actions that no deed here comes to need, by policy, each with what needs it.
+const RARE: [(&str, &str, &str); 3] = [
+    (
+        "ApiFunction",
+        "states:SendTaskSuccess",
+        "a stop of a run parked under the machine of 0.1.0, whose token is answered in its form",
+    ),
+    (
+        "RunActionsPolicy",
+        "states:SendTaskHeartbeat",
+        "an entry whose time lies before the one on record: is its token live?",
+    ),
+    (
+        "TickFunction",
+        "states:SendTaskFailure",
+        "a delivery of a run's end that was lost and is made again",
+    ),
+];
+
+fn is_rare(policy: &str, action: &str) -> bool {
+    RARE.iter()
+        .any(|(of, what, _)| policy == *of && action == *what)
+}
+
 /// Whether a statement is about what only the cloud does: delivering logs and traces.
 fn cloud_only(statement: &StatementInfo) -> bool {
     let only = |action: &String| action.starts_with("logs:") || action.starts_with("xray:");
@@ -264,7 +288,7 @@ async fn every_permission_is_needed_and_no_other_is() {
         let unused = statement
             .actions
             .iter()
-            .filter(|action| !used.contains(*action));
+            .filter(|action| !used.contains(*action) && !is_rare(&statement.policy, action));
         unneeded.extend(
             unused.map(|action| format!("{} {:?}: {action}", statement.policy, statement.sid)),
         );
