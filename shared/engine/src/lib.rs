@@ -1,32 +1,25 @@
-//! The engine: records, transitions and policies of a run.
+//! The engine: records, phases, transitions and policies of a run, for any kind of step.
 //!
 //! Pure: no input or output, no clock, no async. Given a run, what happened and the time, a transition turns the run
-//! into what it became and says what else is wanted; the shell around it makes that durable, and then visible.
+//! into what it became and says what else is wanted; the service around it makes that durable, and then visible.
 //!
-//! - [`Pipeline`] and [`Plan`]: what a run does.
-//! - [`Head`] and [`Step`]: where it stands.
-//! - [`Wait`]: what it waits for, and who may end that.
-//! - [`races`]: what can happen to a run at the same time, and what holds it.
-//! - The transitions, each on a [`Run`]: [`advance`], [`record`], [`poll_job`], [`poll_gate`], [`answer`], [`fail`],
-//!   [`stop`], [`start`], [`retry`], [`restart`], [`driver_died`].
+//! - `kernel`: the records ([`Head`], [`Step`], [`Wait`]), the phases and events, and the transitions, each on a [`Run`]:
+//!   [`advance`], [`poll`], [`due`], [`answer()`], [`fail`], [`stop`], [`start`], [`retry`], [`restart`], [`driver_died`].
+//!   It knows no kind of step.
+//! - [`kinds`]: what each kind of step does on each event. One file and one line each.
+//! - `resolvers`: what the end of a step does to the run's block.
+//! - [`policy`]: rules of numbers and times.
+//! - `board`: blocks and their status.
+//! - [`Pipeline`] and [`Plan`]: the definition of what a run does.
 
-mod block;
-mod ids;
-mod outcome;
+mod board;
+mod kernel;
+pub mod kinds;
 mod pipeline;
-pub mod races;
-mod run;
-mod step;
-mod time;
-mod transitions;
-mod wait;
+pub mod policy;
+mod resolvers;
 
-pub use block::*;
-pub use ids::*;
-pub use outcome::*;
+pub use board::*;
+pub use kernel::*;
+pub use kinds::{Context, Findings, Instructions, Kind, Work};
 pub use pipeline::*;
-pub use run::*;
-pub use step::*;
-pub use time::*;
-pub use transitions::*;
-pub use wait::*;

@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::{BUILT_IN, Kind, Work};
 use crate::{AgentKind, PipelineId, StepIndex};
 
 /// A pipeline as its author wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pipeline {
-    /// Its name within the workspace.
+    /// The pipeline's id, unique within its workspace.
     pub id: PipelineId,
-    /// What people call it.
+    /// The pipeline's name, for people.
     #[serde(default)]
     pub name: String,
-    /// What it does, in order.
+    /// The steps, in the order in which they run.
     pub steps: Vec<StepSpec>,
-    /// Free words to find it by.
+    /// Words to find the pipeline by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
     /// An archived pipeline starts no runs.
@@ -30,15 +31,15 @@ pub struct Pipeline {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StepSpec {
-    /// What the step's agent is for.
+    /// The kind of agent that the step names.
     pub agent_kind: AgentKind,
-    /// Whether a human must approve the result before the run goes on. Means nothing on the last step.
+    /// Whether a human must approve the result before the run goes on.
     #[serde(default)]
     pub requires_approval: bool,
     /// A step that is not enabled is not part of any run.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// What runs the agent. A gate has a probe instead.
+    /// The runtime of the agent. A gate has a probe instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Binding>,
     /// Makes the step a polling gate.
@@ -53,7 +54,7 @@ fn yes() -> bool {
     true
 }
 
-/// What runs an agent.
+/// The runtime that an agent is bound to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Binding {
@@ -63,16 +64,16 @@ pub enum Binding {
     Process(Command),
 }
 
-/// What a simulated agent answers.
+/// The script of a simulated agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Simulated {
-    /// Its output.
+    /// The output that the agent answers with.
     pub output: String,
-    /// A question it asks first; it answers once a human has chosen.
+    /// A question that the agent asks first; it answers once a human has chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asks: Option<Question>,
-    /// The error it ends with, instead of an output.
+    /// The error that the agent ends with, instead of an output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fails: Option<String>,
 }
@@ -83,10 +84,10 @@ pub struct Simulated {
 pub struct Question {
     /// The question.
     pub question: String,
-    /// The answers there are.
+    /// The answers to choose from.
     #[serde(default)]
     pub options: Vec<String>,
-    /// Whether an answer outside the options is one too.
+    /// Whether an answer outside the options is accepted.
     #[serde(default)]
     pub free_text: bool,
 }
@@ -105,7 +106,7 @@ pub struct Command {
     pub env: BTreeMap<String, String>,
 }
 
-/// What a job gets of the block's repository.
+/// The working copy of the block's repository that a job gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckoutMode {
@@ -118,26 +119,29 @@ pub enum CheckoutMode {
     Write,
 }
 
-/// A polling gate: a probe that looks, and a helper that mends what it finds.
+/// A polling gate: a probe that looks, and a helper that fixes what it finds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GateSpec {
-    /// What the gate looks at.
+    /// The probe that looks.
     pub probe: Probe,
-    /// Who mends what the probe finds; without one the first failure is the last.
+    /// The helper that fixes what the probe finds; without one the first failure fails the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helper: Option<Helper>,
-    /// The number of times the helper may try. See [`GateSpec::attempts_of`] for the default of each kind of gate.
+    /// The number of times the helper may try. See [`GateSpec::attempts_of`] for the default of each kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// How long the gate may poll without a verdict, in minutes. It begins anew each time the helper has been at work.
+    /// The time the gate may poll without a verdict, in minutes. Begins anew each time the helper has been at work.
     #[serde(default = "GateSpec::default_budget")]
     pub budget_minutes: u32,
+    /// The pause between looks that come too early, in minutes. From 1 to 5, rising, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_minutes: Option<u32>,
 }
 
 impl GateSpec {
-    /// The number of times the helper of a gate of this kind may try: what the pipeline says, else 10 for `ci`, 3 for
-    /// `conflicts`, 1 for `post-release-health` and 3 for any other.
+    /// The number of times the helper of a gate of this agent kind may try: what the pipeline says, else 10 for `ci`, 3
+    /// for `conflicts`, 1 for `post-release-health` and 3 for any other.
     pub fn attempts_of(&self, kind: &AgentKind) -> u32 {
         self.attempts.unwrap_or(match kind.as_str() {
             "ci" => 10,
@@ -150,13 +154,13 @@ impl GateSpec {
         60
     }
 
-    /// How long the gate may poll without a verdict.
+    /// The time the gate may poll without a verdict.
     pub fn budget(&self) -> Duration {
         Duration::from_secs(u64::from(self.budget_minutes) * 60)
     }
 }
 
-/// How a gate looks.
+/// The way a gate looks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Probe {
@@ -168,9 +172,9 @@ pub enum Probe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Helper {
-    /// What the helper is for.
+    /// The kind of agent that helps.
     pub agent_kind: AgentKind,
-    /// What runs it. It works on the branch that the probe looked at.
+    /// The runtime of the helper, which works on the branch that the probe looked at.
     pub runtime: Binding,
 }
 
@@ -178,7 +182,7 @@ pub struct Helper {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Budgets {
-    /// How long one job of the step may take, in minutes. 70 when not said.
+    /// The time that one round of the step's job may take, in minutes. 70 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_minutes: Option<u32>,
 }
@@ -188,18 +192,18 @@ impl Budgets {
         *self == Self::default()
     }
 
-    /// How long one job of the step may take.
+    /// The time that one round of the step's job may take, evictions included.
     pub fn job(&self) -> Duration {
         Duration::from_secs(u64::from(self.job_minutes.unwrap_or(70)) * 60)
     }
 }
 
-/// Something wrong with a pipeline.
+/// An error in a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Flaw {
-    /// Where: a path such as `steps[2].gate`.
+pub struct ValidationError {
+    /// The path of the field, such as `steps[2].gate`.
     pub path: String,
-    /// What is wrong, and what is expected instead.
+    /// The error, and what is expected instead.
     pub problem: String,
 }
 
@@ -207,14 +211,19 @@ pub struct Flaw {
 pub const MAX_STEPS: usize = 500;
 
 impl Pipeline {
-    /// Everything that keeps this pipeline from running. Empty for a good one.
-    pub fn flaws(&self) -> Vec<Flaw> {
-        let mut flaws = Flaws::default();
+    /// Checks the pipeline and returns every error that keeps it from running.
+    pub fn errors(&self) -> Vec<ValidationError> {
+        self.errors_for(BUILT_IN)
+    }
+
+    /// Checks the pipeline for a deployment that has these kinds of steps.
+    pub fn errors_for(&self, kinds: &[&'static dyn Kind]) -> Vec<ValidationError> {
+        let mut errors = ValidationErrors::default();
         if self.steps.iter().filter(|step| step.enabled).count() == 0 {
-            flaws.add("steps", "a pipeline needs at least one enabled step");
+            errors.add("steps", "a pipeline needs at least one enabled step");
         }
         if self.steps.len() > MAX_STEPS {
-            flaws.add(
+            errors.add(
                 "steps",
                 format!(
                     "a pipeline has at most {MAX_STEPS} steps, this one has {}",
@@ -223,12 +232,12 @@ impl Pipeline {
             );
         }
         for (index, step) in self.steps.iter().enumerate() {
-            step.check(&format!("steps[{index}]"), &mut flaws);
+            step.check(kinds, &format!("steps[{index}]"), &mut errors);
         }
-        flaws.0
+        errors.0
     }
 
-    /// The steps of a run: the enabled ones, in order.
+    /// The steps of a run: the enabled ones, in their order.
     pub fn enabled(&self) -> Vec<StepSpec> {
         self.steps
             .iter()
@@ -238,12 +247,14 @@ impl Pipeline {
     }
 }
 
-#[derive(Default)]
-struct Flaws(Vec<Flaw>);
+/// The errors of a pipeline, collected.
+#[derive(Debug, Default)]
+pub struct ValidationErrors(Vec<ValidationError>);
 
-impl Flaws {
-    fn add(&mut self, path: impl Into<String>, problem: impl Into<String>) {
-        self.0.push(Flaw {
+impl ValidationErrors {
+    /// Adds an error at a path of the pipeline.
+    pub fn add(&mut self, path: impl Into<String>, problem: impl Into<String>) {
+        self.0.push(ValidationError {
             path: path.into(),
             problem: problem.into(),
         });
@@ -254,25 +265,28 @@ impl Flaws {
 const GATE_KINDS: [&str; 3] = ["ci", "conflicts", "post-release-health"];
 
 impl StepSpec {
-    fn check(&self, path: &str, flaws: &mut Flaws) {
-        let kind = self.agent_kind.as_str();
-        match (&self.runtime, &self.gate) {
-            (Some(_), Some(_)) => flaws.add(path, "a step has a `runtime` or a `gate`, not both"),
-            (None, None) if GATE_KINDS.contains(&kind) => {
-                flaws.add(path, format!("the gate `{kind}` needs a `gate` with a `probe`, for example {{ probe: {{ kind: command, command: [make, test] }} }}"));
-            }
-            (None, None) => {
-                flaws.add(path, format!("no runtime is known for the agent kind `{kind}`; give the step a `runtime` (kind `process` or `simulated`) or a `gate`"));
-            }
-            (Some(runtime), None) => runtime.check(&format!("{path}.runtime"), flaws),
-            (None, Some(gate)) => gate.check(&format!("{path}.gate"), flaws),
+    /// The kind that decides for the step: the first of these that claims it.
+    fn kind(&self, kinds: &[&'static dyn Kind]) -> Option<&'static dyn Kind> {
+        kinds.iter().find(|kind| kind.claims(self)).copied()
+    }
+
+    fn check(&self, kinds: &[&'static dyn Kind], path: &str, errors: &mut ValidationErrors) {
+        let name = self.agent_kind.as_str();
+        if self.runtime.is_some() && self.gate.is_some() {
+            errors.add(path, "a step has a `runtime` or a `gate`, not both");
+        } else if let Some(kind) = self.kind(kinds) {
+            kind.check(self, path, errors);
+        } else if GATE_KINDS.contains(&name) {
+            errors.add(path, format!("the gate `{name}` needs a `gate` with a `probe`, for example {{ probe: {{ kind: command, command: [make, test] }} }}"));
+        } else {
+            errors.add(path, format!("no runtime is known for the agent kind `{name}`; give the step a `runtime` (kind `process` or `simulated`) or a `gate`"));
         }
         if self
             .budgets
             .job_minutes
             .is_some_and(|minutes| !(1..=7 * 24 * 60).contains(&minutes))
         {
-            flaws.add(
+            errors.add(
                 format!("{path}.budgets.jobMinutes"),
                 "a job may take from 1 minute to 7 days (10080)",
             );
@@ -281,11 +295,11 @@ impl StepSpec {
 }
 
 impl GateSpec {
-    fn check(&self, path: &str, flaws: &mut Flaws) {
+    pub(crate) fn check(&self, path: &str, errors: &mut ValidationErrors) {
         let Probe::Command(probe) = &self.probe;
-        probe.check(&format!("{path}.probe"), flaws);
+        probe.check(&format!("{path}.probe"), errors);
         if probe.checkout == CheckoutMode::Write {
-            flaws.add(
+            errors.add(
                 format!("{path}.probe.checkout"),
                 "a probe looks and changes nothing: `none` or `read`",
             );
@@ -293,33 +307,50 @@ impl GateSpec {
         if let Some(helper) = &self.helper {
             helper
                 .runtime
-                .check(&format!("{path}.helper.runtime"), flaws);
+                .check(&format!("{path}.helper.runtime"), errors);
             if matches!(helper.runtime, Binding::Simulated(_)) {
-                flaws.add(
+                errors.add(
                     format!("{path}.helper.runtime"),
-                    "a helper mends the branch in a job: kind `process`",
+                    "a helper changes the branch in a job: kind `process`",
                 );
             }
         }
         if self.attempts.is_some_and(|attempts| attempts > 100) {
-            flaws.add(
+            errors.add(
                 format!("{path}.attempts"),
                 "a helper gets at most 100 attempts",
             );
         }
         if !(1..=7 * 24 * 60).contains(&self.budget_minutes) {
-            flaws.add(
+            errors.add(
                 format!("{path}.budgetMinutes"),
                 "a gate may poll from 1 minute to 7 days (10080)",
+            );
+        }
+        if self
+            .interval_minutes
+            .is_some_and(|minutes| !(1..=24 * 60).contains(&minutes))
+        {
+            errors.add(
+                format!("{path}.intervalMinutes"),
+                "the pause between a gate's looks is from 1 minute to 1 day (1440)",
             );
         }
     }
 }
 
 impl Binding {
-    fn check(&self, path: &str, flaws: &mut Flaws) {
+    /// The work that the binding names.
+    pub fn work(&self) -> Work<'_> {
         match self {
-            Binding::Process(command) => command.check(path, flaws),
+            Binding::Simulated(script) => Work::Simulated(script),
+            Binding::Process(command) => Work::Command(command),
+        }
+    }
+
+    pub(crate) fn check(&self, path: &str, errors: &mut ValidationErrors) {
+        match self {
+            Binding::Process(command) => command.check(path, errors),
             Binding::Simulated(simulated) => {
                 let options = simulated
                     .asks
@@ -331,13 +362,13 @@ impl Binding {
                     .as_ref()
                     .is_some_and(|asks| !asks.free_text && asks.options.is_empty())
                 {
-                    flaws.add(
+                    errors.add(
                         format!("{path}.asks.options"),
                         "a question without `freeText` needs at least one option",
                     );
                 }
                 if options.iter().collect::<BTreeSet<_>>().len() != options.len() {
-                    flaws.add(format!("{path}.asks.options"), "each option stands once");
+                    errors.add(format!("{path}.asks.options"), "each option stands once");
                 }
             }
         }
@@ -345,28 +376,28 @@ impl Binding {
 }
 
 impl Command {
-    fn check(&self, path: &str, flaws: &mut Flaws) {
+    fn check(&self, path: &str, errors: &mut ValidationErrors) {
         if self
             .command
             .first()
             .is_none_or(|program| program.is_empty())
         {
-            flaws.add(
+            errors.add(
                 format!("{path}.command"),
                 "a command needs a program, for example [make, test]",
             );
         }
         if self.command.iter().any(|word| word.contains('\0')) {
-            flaws.add(format!("{path}.command"), "a command's words hold no NUL");
+            errors.add(format!("{path}.command"), "a command's words hold no NUL");
         }
         for name in self.env.keys() {
             if name.starts_with("TOWPATH_") {
-                flaws.add(
+                errors.add(
                     format!("{path}.env.{name}"),
                     "names beginning with TOWPATH_ are the engine's own",
                 );
             } else if name.is_empty() || name.contains(['=', '\0']) {
-                flaws.add(
+                errors.add(
                     format!("{path}.env"),
                     "a variable's name is not empty and holds no `=` and no NUL",
                 );
@@ -375,34 +406,66 @@ impl Command {
     }
 }
 
-/// The pinned steps of a run, as the engine reads them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan(Vec<StepSpec>);
+/// The pinned steps of a run, each with the kind that decides for it.
+#[derive(Clone, Debug)]
+pub struct Plan(Vec<(StepSpec, Option<&'static dyn Kind>)>);
+
+impl PartialEq for Plan {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
 
 impl Plan {
-    /// The plan of these steps, if there is at least one.
+    /// Makes a plan of these steps, if there is at least one and not too many.
     pub fn new(steps: Vec<StepSpec>) -> Option<Self> {
-        (!steps.is_empty() && steps.len() <= MAX_STEPS).then_some(Self(steps))
+        Self::of(steps, BUILT_IN)
     }
 
-    /// The step at this place.
+    /// Makes a plan for a deployment that has these kinds of steps.
+    pub fn of(steps: Vec<StepSpec>, kinds: &[&'static dyn Kind]) -> Option<Self> {
+        let usable = !steps.is_empty() && steps.len() <= MAX_STEPS;
+        let with_kind = |step: StepSpec| {
+            let kind = step.kind(kinds);
+            (step, kind)
+        };
+        usable.then(|| Self(steps.into_iter().map(with_kind).collect()))
+    }
+
+    /// The definition of the step at this place.
     pub fn step(&self, index: StepIndex) -> Option<&StepSpec> {
-        self.0.get(usize::from(index.0))
+        self.0.get(usize::from(index.0)).map(|(step, _)| step)
     }
 
-    /// How many steps there are: at least 1.
+    /// The kind of the step at this place.
+    pub fn kind(&self, index: StepIndex) -> Option<&'static dyn Kind> {
+        self.0.get(usize::from(index.0)).and_then(|(_, kind)| *kind)
+    }
+
+    /// The kinds of the runtimes that the steps need.
+    pub fn needs(&self) -> BTreeSet<&'static str> {
+        let needs = self
+            .0
+            .iter()
+            .filter_map(|(step, kind)| Some(kind.as_ref()?.needs(step)));
+        needs.flatten().collect()
+    }
+
+    /// The number of steps: at least 1.
     pub fn len(&self) -> u16 {
         u16::try_from(self.0.len()).unwrap_or(u16::MAX)
     }
 
-    /// Never: a plan has at least one step.
+    /// False: a plan has at least one step.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The steps with their places.
+    /// Iterates over the steps with their places.
     pub fn iter(&self) -> impl Iterator<Item = (StepIndex, &StepSpec)> {
-        (0u16..).map(StepIndex).zip(&self.0)
+        (0u16..)
+            .map(StepIndex)
+            .zip(self.0.iter().map(|(step, _)| step))
     }
 
     /// Whether the step is the last one.

@@ -1,312 +1,227 @@
-//! Runs that wait for humans.
+//! What humans say: answers, stops, retries.
 
-use towpath_engine::*;
+use serde_json::json;
+use towpath_engine::{
+    AgentAnswer, Answer, AnswerError, AuditAction, BlockChange, Effect, Ended, FailureKind,
+    Outcome, Phase, Question, Status, StepIndex, StopMark, advance, answer, kinds::BUILT_IN, poll,
+    restart, retry, start, stop,
+};
 
-use crate::support::*;
+use crate::support::{
+    answered, at, calling, done, exit, failure, job, new_run, plan_of, run, run_id,
+};
+
+fn approved_job() -> serde_json::Value {
+    let mut step = job("coder");
+    step["requiresApproval"] = json!(true);
+    step
+}
+
+fn subject(run: &towpath_engine::Run) -> String {
+    match run.outcome() {
+        Outcome::AwaitingDecision { decision } => decision,
+        other => panic!("{other:?} asks nobody"),
+    }
+}
 
 #[test]
-fn a_question_parks_the_run_and_the_answer_runs_the_step_again() {
-    let mut run = asked();
-    assert_eq!(
-        (run.head.status, run.step.state()),
-        (Status::Blocked, StepState::WaitingDecision)
+fn the_last_step_waits_for_its_approval_like_any_other() {
+    let mut run = run(json!([approved_job()]));
+    advance(&mut run, at(0)).unwrap();
+    let sure = AgentAnswer {
+        output: "made".to_owned(),
+        confidence: Some(0.5),
+        ..AgentAnswer::default()
+    };
+    poll(&mut run, answered(sure), at(1)).unwrap();
+    assert_eq!(run.head.status, Status::Blocked);
+    let confident = |run: &towpath_engine::Run| {
+        run.effects
+            .contains(&Effect::Block(BlockChange::Confidence(0.5)))
+    };
+    assert!(
+        !confident(&run),
+        "the block hears of a result only once it is approved"
     );
-    assert_eq!(run.step.paused_at, Some(minute(5)));
-    assert_eq!(run.changes.outputs, [], "a question is no result");
-    let asked = subject(&run);
-    let outcome = ada(&mut run, &Reply::Choice("red".to_owned()), minute(90));
-    assert_eq!(outcome, Ok(Outcome::Continue));
-    assert_eq!(run.step.decisions[0].chosen.as_deref(), Some("red"));
-    let audit = run.changes.audit.clone().unwrap();
-    assert_eq!(
-        (audit.actor.as_str(), audit.action, audit.at),
-        ("ada", Say::Decide, minute(90))
-    );
-    assert_eq!(
-        (audit.subject, audit.reason.as_deref()),
-        (asked.clone(), Some("red"))
-    );
-
-    advance(&mut run, minute(91)).unwrap();
-    assert_eq!(live_job(&run).origin().1, 2, "under a new attempt");
-    assert_eq!(
-        (run.step.started_at, run.step.paused_at),
-        (Some(minute(0)), None)
-    );
-    poll_job(
+    let id = subject(&run);
+    answer(
         &mut run,
-        JobAnswer::Done(asks(&["light", "dark"])),
-        minute(95),
+        &id,
+        &Answer::Approve { proposal: None },
+        "ann",
+        at(60),
     )
     .unwrap();
-    assert_ne!(subject(&run), asked, "another question is another decision");
-    assert_eq!(run.step.decisions.len(), 2, "and the first is remembered");
+    assert_eq!(run.head.status, Status::Done);
+    assert!(confident(&run));
+    assert_eq!(
+        run.step.finished_at,
+        Some(at(1)),
+        "a human's time is not the step's"
+    );
 }
 
 #[test]
-fn only_what_is_offered_can_be_chosen() {
-    let mut run = asked();
-    let before = run.clone();
-    let refused = ada(&mut run, &Reply::Choice("green".to_owned()), minute(6)).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        r#""green" is none of the options: red, blue"#
-    );
-    assert_eq!(run, before);
-}
-
-#[test]
-fn free_text_is_an_answer_where_the_agent_allows_it_or_offers_nothing() {
-    let mut question = asks(&["red"]);
-    question.decision.as_mut().unwrap().free_text = true;
-    for answer in [question, asks(&[])] {
-        let mut run = begun(vec![job("painter")]);
-        poll_job(&mut run, JobAnswer::Done(answer), minute(1)).unwrap();
-        let outcome = ada(
-            &mut run,
-            &Reply::Choice("like the sea".to_owned()),
-            minute(2),
-        );
-        assert_eq!(outcome, Ok(Outcome::Continue));
-    }
-}
-
-#[test]
-fn an_approval_lets_the_run_go_on_and_the_humans_time_is_not_the_steps() {
-    let mut run = proposed();
-    assert_eq!(
-        (run.head.status, run.step.state()),
-        (Status::Blocked, StepState::WaitingDecision)
-    );
-    assert_eq!(
-        run.step.approval.as_ref().unwrap().status,
-        ApprovalStatus::Pending
-    );
-    commit(&mut run);
-    assert_eq!(
-        ada(&mut run, &approve(), minute(600)),
-        Ok(Outcome::Continue)
-    );
-    assert_eq!(
-        (run.head.status, run.head.current),
-        (Status::Running, StepIndex(1))
-    );
-    let left = &run.changes.left[0];
-    assert_eq!(left.finished_at, Some(minute(5)));
-    assert_eq!(
-        left.approval.as_ref().unwrap().status,
-        ApprovalStatus::Approved
-    );
-    assert_eq!(
-        left.output,
-        Some(OutputRef {
-            attempt: 1,
-            bytes: 5
-        })
-    );
-    assert_eq!(run.changes.outputs, [], "nothing was rewritten");
-}
-
-#[test]
-fn a_human_may_put_it_in_their_own_words() {
-    let mut run = proposed();
-    commit(&mut run);
-    let edited = Reply::Approve {
-        proposal: Some("better draft".to_owned()),
-    };
-    ada(&mut run, &edited, minute(6)).unwrap();
-    let left = &run.changes.left[0];
-    assert_eq!(
-        left.output,
-        Some(OutputRef {
-            attempt: 2,
-            bytes: 12
+fn changes_requested_are_kept_by_the_retry_of_a_job_that_failed() {
+    let mut run = run(json!([approved_job()]));
+    advance(&mut run, at(0)).unwrap();
+    let asks = AgentAnswer {
+        decision: Some(Question {
+            question: "Which?".to_owned(),
+            options: vec!["a".to_owned()],
+            free_text: false,
         }),
-        "beside the agent's, not over it"
-    );
-    let [output] = &run.changes.outputs[..] else {
-        panic!()
+        ..AgentAnswer::default()
     };
+    poll(&mut run, answered(asks), at(1)).unwrap();
+    let id = subject(&run);
+    let other = answer(
+        &mut run.clone(),
+        &id,
+        &Answer::Choice("b".to_owned()),
+        "ann",
+        at(2),
+    );
+    assert!(matches!(other, Err(AnswerError::NotAnOption { .. })));
+    answer(&mut run, &id, &Answer::Choice("a".to_owned()), "ann", at(2)).unwrap();
+    poll(&mut run, done("draft"), at(3)).unwrap();
+    let id = subject(&run);
+    let changes = Answer::RequestChanges {
+        feedback: Some("shorter".to_owned()),
+        comments: Vec::new(),
+    };
+    answer(&mut run, &id, &changes, "ann", at(4)).unwrap();
+    advance(&mut run, at(4)).unwrap();
+    poll(&mut run, exit(1, "boom"), at(5)).unwrap();
+    assert_eq!(failure(&run).0, FailureKind::JobFailed);
+
+    let again = retry(&run, run_id(2), Some("ben"), at(6)).unwrap();
+    let revision = again.step.revision.as_ref().unwrap();
+    assert_eq!(revision.feedback.as_deref(), Some("shorter"));
     assert_eq!(
-        (output.step, output.attempt, output.text.as_str()),
-        (StepIndex(0), 2, "better draft")
+        revision.previous.run,
+        Some(run_id(1)),
+        "the draft is where it was made"
+    );
+    assert_eq!(again.step.decisions[0].chosen.as_deref(), Some("a"));
+    assert_eq!(
+        again.head.calls, run.head.calls,
+        "no decision of the new run shares an id with one that is kept"
     );
 }
 
 #[test]
-fn requested_changes_run_the_step_again_with_what_was_said_and_ask_again() {
-    let mut run = proposed();
-    let (first, epoch) = (subject(&run), run.head.epoch);
-    let comment = Comment {
-        quoted_source: Some("dra".to_owned()),
-        src_start: Some(0),
-        src_end: Some(3),
-        anchor_id: None,
-        body: "spell it out".to_owned(),
-    };
-    let reply = Reply::RequestChanges {
-        feedback: Some("longer".to_owned()),
-        comments: vec![comment.clone()],
-    };
-    assert_eq!(ada(&mut run, &reply, minute(60)), Ok(Outcome::Continue));
-    assert_eq!(
-        (run.head.status, run.head.epoch),
-        (Status::Running, epoch + 1)
-    );
-    assert_eq!(
-        run.changes.audit.as_ref().unwrap().reason.as_deref(),
-        Some("longer\nspell it out")
-    );
-    let step = &run.step;
-    assert_eq!((step.state(), step.epoch), (StepState::Pending, epoch + 1));
-    assert_eq!(
-        (
-            &step.output,
-            &step.approval,
-            step.started_at,
-            step.paused_at
-        ),
-        (&None, &None, None, None)
-    );
-    let revision = step.revision.clone().unwrap();
-    assert_eq!(
-        revision.previous,
-        OutputRef {
-            attempt: 1,
-            bytes: 5
-        }
-    );
-    assert_eq!(
-        (revision.feedback.as_deref(), revision.comments),
-        (Some("longer"), vec![comment])
-    );
-
-    advance(&mut run, minute(61)).unwrap();
-    assert_eq!(live_job(&run).origin().1, 2, "no attempt is used twice");
-    assert_eq!(
-        run.step.started_at,
-        Some(minute(61)),
-        "the clock is that of this attempt"
-    );
-    poll_job(&mut run, JobAnswer::Done(said("longer draft")), minute(70)).unwrap();
-    assert_ne!(
-        subject(&run),
-        first,
-        "an old approval cannot approve the new result"
-    );
-    assert_eq!(run.step.revision, None, "it was heeded");
-    let late = answer(&mut run, &first, &approve(), "bob", minute(71));
-    assert_eq!(late, Err(Refused::NotAsked(first)));
+fn a_restart_waits_for_the_old_runs_job() {
+    let mut old = run(json!([job("coder"), job("writer")]));
+    advance(&mut old, at(0)).unwrap();
+    let live = old.step.call().unwrap().job_ref();
+    stop(&mut old, &StopMark::new("ann", None, at(1)), at(1));
+    let new = restart(&old, StepIndex(0), run_id(2), None, at(1)).unwrap();
+    assert_eq!(new.step.replaces, [live]);
+    assert!(restart(&old, StepIndex(1), run_id(2), None, at(1)).is_err());
 }
 
 #[test]
-fn a_loop_keeps_decisions_and_evictions() {
-    let mut run = begun(vec![approved(job("writer")), inline("printer")]);
-    poll_job(&mut run, evicted(false), minute(1)).unwrap();
-    poll_job(&mut run, JobAnswer::Done(asks(&["a", "b"])), minute(2)).unwrap();
-    ada(&mut run, &Reply::Choice("b".to_owned()), minute(3)).unwrap();
-    advance(&mut run, minute(4)).unwrap();
-    poll_job(&mut run, JobAnswer::Done(said("draft")), minute(5)).unwrap();
-    ada(&mut run, &changes("more"), minute(6)).unwrap();
-    assert_eq!(run.step.decisions[0].chosen.as_deref(), Some("b"));
-    assert_eq!(run.step.evictions.crashes, 1);
-    advance(&mut run, minute(7)).unwrap();
-    let outcome = poll_job(&mut run, evicted(false), minute(8)).unwrap();
+fn a_stop_ends_whatever_the_run_is_at_and_stands_in_the_audit() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    let live = run.step.call().unwrap().job_ref();
+    run.head.stop = Some(StopMark::new("ann", Some("enough"), at(1)));
+    let mark = run.head.stop.clone().unwrap();
+    stop(&mut run, &mark, at(2));
+    assert_eq!(
+        (failure(&run), run.head.stop.clone()),
+        ((FailureKind::Cancelled, "enough".to_owned()), None)
+    );
+    assert!(run.effects.contains(&Effect::Reap(live)));
     assert!(
-        matches!(outcome, Outcome::JobEvicted { .. }),
-        "a loop buys no second crash"
+        run.effects
+            .contains(&Effect::Block(BlockChange::Ended(Ended::Failed)))
     );
+    let audits = |e: &&Effect| matches!(e, Effect::Audit(a) if a.action == AuditAction::Stop && a.actor == "ann");
+    assert_eq!(run.effects.iter().filter(audits).count(), 1);
+    let over = run.clone();
+    stop(&mut run, &mark, at(3));
+    assert_eq!(run, over);
 }
 
 #[test]
-fn a_rejection_ends_the_run() {
-    let mut run = proposed();
-    commit(&mut run);
-    assert_eq!(ada(&mut run, &reject(), minute(9)), Ok(Outcome::Noop));
-    let failure = run.head.failure.clone().unwrap();
-    assert_eq!(
-        (failure.kind, failure.detail.as_deref()),
-        (FailureKind::Rejected, Some("wrong"))
-    );
-    assert_eq!(
-        run.step.approval.as_ref().unwrap().status,
-        ApprovalStatus::Rejected
-    );
-    assert_eq!(run.changes.block.ended, Some(Ended::Failed));
-    assert_eq!(run.changes.audit.as_ref().unwrap().action, Say::Reject);
+fn a_run_can_wait_for_a_human_before_its_first_step() {
+    let plan = plan_of(json!([job("coder")]), BUILT_IN);
+    let mut new = new_run(1);
+    new.approval = Some("A fork wants to run this. May it?".to_owned());
+    let mut run = start(new, plan, at(0)).unwrap();
+    assert_eq!(run.head.status, Status::Blocked);
+    assert!(matches!(
+        advance(&mut run, at(1)).unwrap(),
+        Outcome::AwaitingDecision { .. }
+    ));
+    let id = subject(&run);
+    let mut refused = run.clone();
+    answer(
+        &mut refused,
+        &id,
+        &Answer::Reject { reason: None },
+        "ann",
+        at(2),
+    )
+    .unwrap();
+    assert_eq!(failure(&refused).0, FailureKind::Rejected);
+    answer(
+        &mut run,
+        &id,
+        &Answer::Approve { proposal: None },
+        "ann",
+        at(2),
+    )
+    .unwrap();
+    assert_eq!(run.step.phase, Phase::Pending);
+    advance(&mut run, at(2)).unwrap();
+    calling(&run);
 }
 
 #[test]
-fn the_last_steps_result_is_nobodys_to_approve() {
-    let mut run = begun(vec![approved(inline("writer"))]);
-    assert_eq!(record(&mut run, said("x"), minute(1)), Ok(Outcome::Done));
-    let mut run = begun(vec![approved(gate("ci"))]);
-    assert_eq!(
-        poll_gate(&mut run, GateAnswer::Passed(String::new()), minute(1)),
-        Ok(Outcome::Done)
-    );
-}
-
-#[test]
-fn a_question_is_asked_even_by_the_last_step() {
-    let mut run = begun(vec![approved(inline("writer"))]);
-    let outcome = record(&mut run, asks(&["a"]), minute(1)).unwrap();
-    assert!(matches!(outcome, Outcome::AwaitingDecision { .. }));
-}
-
-#[test]
-fn an_answer_must_fit_the_question() {
-    for (mut run, reply) in [
-        (asked(), approve()),
-        (asked(), changes("x")),
-        (asked(), reject()),
-        (proposed(), Reply::Choice("red".to_owned())),
-    ] {
-        let before = run.clone();
-        assert!(matches!(
-            ada(&mut run, &reply, minute(6)),
-            Err(Refused::WrongKind(_))
-        ));
-        assert_eq!(run, before);
-    }
-}
-
-#[test]
-fn an_answer_to_something_else_is_refused_by_name() {
-    for (mut run, reply) in [
-        (asked(), Reply::Choice("red".to_owned())),
-        (proposed(), approve()),
-    ] {
-        let before = run.clone();
-        let refused = answer(&mut run, "apr-7-7", &reply, "ada", minute(6)).unwrap_err();
-        assert_eq!(refused.to_string(), "the run does not wait for apr-7-7");
-        assert_eq!(run, before);
-    }
-}
-
-#[test]
-fn a_settled_question_is_asked_no_more() {
-    for (mut run, reply) in [
-        (asked(), Reply::Choice("red".to_owned())),
-        (proposed(), approve()),
-        (proposed(), changes("x")),
-        (proposed(), reject()),
-    ] {
-        let settled = subject(&run);
-        answer(&mut run, &settled, &reply, "ada", minute(6)).unwrap();
-        let before = run.clone();
-        let again = answer(&mut run, &settled, &reply, "ada", minute(7));
-        assert_eq!(again, Err(Refused::NotAsked(settled)));
-        assert_eq!(run, before);
-    }
-}
-
-#[test]
-fn a_decision_that_was_lost_from_the_record_is_a_fault_and_not_an_answer() {
-    let mut run = asked();
-    run.step.decisions.clear();
+fn an_answer_to_something_else_changes_nothing() {
+    let mut run = run(json!([approved_job()]));
+    advance(&mut run, at(0)).unwrap();
+    poll(&mut run, done("made"), at(1)).unwrap();
     let before = run.clone();
-    let refused = ada(&mut run, &Reply::Choice("red".to_owned()), minute(6)).unwrap_err();
-    assert!(refused.to_string().contains("not on record"), "{refused}");
+    let late = answer(
+        &mut run,
+        "apr-99",
+        &Answer::Approve { proposal: None },
+        "ann",
+        at(2),
+    );
+    assert_eq!(late, Err(AnswerError::NotAsked("apr-99".to_owned())));
     assert_eq!(run, before);
+}
+
+#[test]
+fn an_answer_is_checked_before_it_is_taken() {
+    let question = |options: usize, bytes: usize| AgentAnswer {
+        decision: Some(Question {
+            question: "q".repeat(bytes),
+            options: (0..options).map(|n| n.to_string()).collect(),
+            free_text: false,
+        }),
+        ..AgentAnswer::default()
+    };
+    assert!(question(20, 4096).checked().is_ok());
+    assert!(question(21, 1).checked().is_err());
+    assert!(question(1, 4097).checked().is_err());
+    for (given, kept) in [
+        (f64::NAN, None),
+        (f64::INFINITY, Some(1.0)),
+        (-1.0, Some(0.0)),
+        (1e-300, Some(0.0)),
+        (0.25, Some(0.25)),
+        (7.0, Some(1.0)),
+    ] {
+        let answer = AgentAnswer {
+            confidence: Some(given),
+            ..AgentAnswer::default()
+        };
+        assert_eq!(answer.checked().unwrap().confidence, kept, "{given}");
+    }
 }

@@ -1,206 +1,155 @@
-//! Runs that wait for jobs.
+//! Steps whose agents are jobs.
 
-use towpath_engine::*;
+use std::collections::BTreeSet;
 
-use crate::support::*;
+use serde_json::json;
+use towpath_engine::{
+    CallStatus, Effect, FailureKind, LossCause, Outcome, Status, advance, gone, hold, poll, started,
+};
 
-#[test]
-fn a_running_job_is_waited_for_and_nothing_is_written() {
-    let mut run = begun(vec![job("coder")]);
-    let before = run.clone();
-    let outcome = poll_job(&mut run, JobAnswer::Running, minute(69)).unwrap();
-    assert_eq!(outcome, before.outcome());
-    assert_eq!(run, before);
-}
+use crate::support::{at, calling, done, failure, job, lost, run};
 
 #[test]
-fn a_jobs_answer_becomes_the_steps_result() {
-    let mut run = begun(vec![job("coder"), inline("next")]);
+fn two_jobs_one_after_the_other_end_the_run() {
+    let mut run = run(json!([job("coder"), job("writer")]));
+    advance(&mut run, at(0)).unwrap();
+    let (first, _) = calling(&run);
     assert_eq!(
-        poll_job(&mut run, JobAnswer::Done(said("done")), minute(5)),
-        Ok(Outcome::Continue)
+        poll(&mut run, CallStatus::Running, at(1)).unwrap(),
+        run.outcome()
     );
-    let left = &run.changes.left[0];
     assert_eq!(
-        left.output,
-        Some(OutputRef {
-            attempt: 1,
-            bytes: 4
-        })
+        poll(&mut run, done("made"), at(2)).unwrap(),
+        Outcome::Continue
     );
-    assert_eq!(left.live_job(), None);
-    assert_eq!(run.changes.reap, [], "it ended by itself");
-}
-
-#[test]
-fn a_failed_job_changes_nothing_until_the_funnel_takes_it() {
-    let mut run = begun(vec![job("coder")]);
-    let before = run.clone();
-    let answer = JobAnswer::Failed {
-        kind: FailureKind::Agent,
-        error: "exit code 3".to_owned(),
-        detail: Some("last words".to_owned()),
-    };
-    let outcome = poll_job(&mut run, answer, minute(5)).unwrap();
-    assert_eq!(run, before);
-    let failure = failed_by(&mut run, outcome, minute(6));
-    assert_eq!(
-        (failure.kind, failure.message.as_str()),
-        (FailureKind::Agent, "exit code 3")
-    );
-    assert_eq!(failure.detail.as_deref(), Some("last words"));
-    assert_eq!(failure.occurred_at, minute(6));
-}
-
-#[test]
-fn one_crash_is_borne_and_the_second_fails_the_run_as_evicted() {
-    let mut run = begun(vec![job("coder")]);
-    let first = live_job(&run);
-    assert_eq!(
-        poll_job(&mut run, evicted(false), minute(10)),
-        Ok(Outcome::Continue)
-    );
-    let second = live_job(&run);
-    assert_eq!(second.origin(), (StepIndex(0), 2, Role::Main));
-    assert_eq!(
-        commit(&mut run).reap,
-        [first],
-        "the old one may not be as gone as it looks"
-    );
-
-    let outcome = poll_job(&mut run, evicted(false), minute(20)).unwrap();
-    assert!(matches!(outcome, Outcome::JobEvicted { .. }));
-    assert_eq!(
-        failed_by(&mut run, outcome, minute(20)).kind,
-        FailureKind::Evicted
-    );
-    assert_eq!(run.changes.reap, [second]);
-    assert_eq!(run.step.evictions.crashes, 1, "never past its budget");
-}
-
-#[test]
-fn five_announced_evictions_are_borne_beside_a_crash() {
-    let mut run = begun(vec![job("coder")]);
-    assert_eq!(
-        poll_job(&mut run, evicted(false), minute(1)),
-        Ok(Outcome::Continue)
-    );
-    for n in 1..=5 {
-        assert_eq!(
-            poll_job(&mut run, evicted(true), minute(1 + n)),
-            Ok(Outcome::Continue)
-        );
-    }
-    assert_eq!(live_job(&run).origin().1, 7);
-    let outcome = poll_job(&mut run, evicted(true), minute(9)).unwrap();
-    assert!(matches!(outcome, Outcome::JobEvicted { .. }));
-    assert_eq!(
-        run.step.evictions,
-        Evictions {
-            crashes: 1,
-            transient: 5
-        }
-    );
-}
-
-#[test]
-fn a_replaced_job_has_its_whole_time() {
-    let mut run = begun(vec![job("coder")]);
-    poll_job(&mut run, evicted(true), minute(60)).unwrap();
-    assert!(matches!(
-        poll_job(&mut run, JobAnswer::Running, minute(129)),
-        Ok(Outcome::AwaitingJob { .. })
-    ));
-    assert!(matches!(
-        poll_job(&mut run, JobAnswer::Running, minute(130)),
-        Ok(Outcome::JobFailed { .. })
-    ));
-}
-
-#[test]
-fn six_unreadable_answers_in_a_row_are_a_timeout() {
-    let unreadable = || JobAnswer::Unreadable("connection refused".to_owned());
-    let mut run = begun(vec![job("coder")]);
-    for n in 1..6 {
-        let outcome = poll_job(&mut run, unreadable(), minute(n)).unwrap();
-        assert!(matches!(outcome, Outcome::AwaitingJob { .. }), "{n}");
-    }
-    poll_job(&mut run, JobAnswer::Running, minute(6)).unwrap();
-    assert_eq!(run.step.unreadable, 0, "only a row of them counts");
-    for n in 7..12 {
-        let outcome = poll_job(&mut run, unreadable(), minute(n)).unwrap();
-        assert!(matches!(outcome, Outcome::AwaitingJob { .. }), "{n}");
-    }
-    let outcome = poll_job(&mut run, unreadable(), minute(12)).unwrap();
-    let job = live_job(&run);
-    let failure = failed_by(&mut run, outcome, minute(12));
-    assert_eq!(failure.kind, FailureKind::Timeout);
-    assert_eq!(failure.detail.as_deref(), Some("connection refused"));
-    assert_eq!(run.changes.reap, [job], "nobody can say that it is gone");
-}
-
-#[test]
-fn a_replaced_job_is_read_with_fresh_eyes() {
-    let mut run = begun(vec![job("coder")]);
-    for n in 0..5 {
-        poll_job(&mut run, JobAnswer::Unreadable(String::new()), minute(n)).unwrap();
-    }
-    poll_job(&mut run, evicted(true), minute(6)).unwrap();
-    assert_eq!(run.step.unreadable, 0);
-}
-
-#[test]
-fn a_job_has_seventy_minutes_and_is_stopped_when_they_are_spent() {
-    let mut run = begun(vec![job("coder")]);
-    assert!(matches!(
-        poll_job(&mut run, JobAnswer::Running, minute(69)),
-        Ok(Outcome::AwaitingJob { .. })
-    ));
-    let outcome = poll_job(&mut run, JobAnswer::Running, minute(70)).unwrap();
-    let job = live_job(&run);
-    let failure = failed_by(&mut run, outcome, minute(70));
-    assert_eq!(failure.kind, FailureKind::Timeout);
     assert!(
-        failure.message.contains("70 minutes"),
-        "{}",
-        failure.message
+        run.effects
+            .iter()
+            .any(|e| matches!(e, Effect::StepLeft(step) if step.index.0 == 0))
     );
-    assert_eq!(run.changes.reap, [job]);
+    advance(&mut run, at(2)).unwrap();
+    let (second, _) = calling(&run);
+    assert_ne!(first, second);
+    assert_eq!(
+        poll(&mut run, done("written"), at(3)).unwrap(),
+        Outcome::Done
+    );
+    assert_eq!(run.head.status, Status::Done);
+    // What comes after the end changes nothing.
+    let over = run.clone();
+    assert_eq!(poll(&mut run, done("late"), at(4)).unwrap(), Outcome::Noop);
+    assert_eq!(run, over);
 }
 
 #[test]
-fn a_step_may_set_the_time_of_its_jobs() {
-    let mut spec = job("coder");
-    spec.budgets.job_minutes = Some(3);
-    let mut run = begun(vec![spec]);
-    assert!(matches!(
-        poll_job(&mut run, JobAnswer::Running, minute(2)),
-        Ok(Outcome::AwaitingJob { .. })
-    ));
-    let late = poll_job(&mut run.clone(), JobAnswer::Running, minute(3)).unwrap();
-    assert!(matches!(
-        late,
-        Outcome::JobFailed {
-            kind: FailureKind::Timeout,
-            ..
-        }
-    ));
-    let lost = poll_job(
-        &mut run.clone(),
-        JobAnswer::Unreadable(String::new()),
-        minute(3),
+fn an_eviction_does_not_renew_the_time_budget() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    let mut ids = BTreeSet::from([calling(&run).0]);
+    for n in 1..=5 {
+        let evicted = poll(&mut run, lost(LossCause::Reclaimed), at(n * 10)).unwrap();
+        assert_eq!(evicted, Outcome::Continue);
+        assert!(ids.insert(calling(&run).0), "an id was used twice");
+    }
+    assert_eq!(run.step.call().unwrap().deadline, at(70));
+    poll(&mut run, CallStatus::Running, at(69)).unwrap();
+    assert_eq!(run.head.status, Status::Running);
+    poll(&mut run, CallStatus::Running, at(70)).unwrap();
+    assert_eq!(failure(&run).0, FailureKind::Timeout);
+}
+
+#[test]
+fn a_job_that_crashes_twice_fails_its_step() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    assert_eq!(
+        poll(&mut run, lost(LossCause::Crashed), at(1)).unwrap(),
+        Outcome::Continue
+    );
+    poll(&mut run, lost(LossCause::Crashed), at(2)).unwrap();
+    assert_eq!(failure(&run).0, FailureKind::Evicted);
+    assert_eq!(run.step.evictions.crashes, 1, "a counter passes no budget");
+}
+
+#[test]
+fn the_job_that_is_replaced_must_be_gone_before_the_next_starts() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    let old = run.step.call().unwrap().job_ref();
+    poll(&mut run, lost(LossCause::Crashed), at(1)).unwrap();
+    assert_eq!(run.step.replaces, std::slice::from_ref(&old));
+    assert!(run.effects.contains(&Effect::Reap(old.clone())));
+    gone(&mut run, &old);
+    assert!(run.step.replaces.is_empty());
+}
+
+#[test]
+fn unreadable_looks_in_a_burst_are_one() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    let unreadable = || CallStatus::Unreadable("no answer".to_owned());
+    for _ in 0..100 {
+        poll(&mut run, unreadable(), at(1)).unwrap();
+    }
+    assert_eq!(
+        (run.head.status, run.step.unreadable.looks),
+        (Status::Running, 1)
+    );
+    for minute in 2..=5 {
+        poll(&mut run, unreadable(), at(minute)).unwrap();
+    }
+    assert_eq!(run.head.status, Status::Running);
+    poll(&mut run, unreadable(), at(6)).unwrap();
+    assert_eq!(failure(&run).0, FailureKind::Timeout);
+}
+
+#[test]
+fn one_readable_look_begins_the_count_anew() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    for minute in 1..=5 {
+        poll(&mut run, CallStatus::Unreadable(String::new()), at(minute)).unwrap();
+    }
+    poll(&mut run, CallStatus::Running, at(6)).unwrap();
+    poll(&mut run, CallStatus::Unreadable(String::new()), at(7)).unwrap();
+    assert_eq!(
+        (run.head.status, run.step.unreadable.looks),
+        (Status::Running, 1)
+    );
+}
+
+#[test]
+fn a_runtime_without_room_makes_the_run_rest_within_the_budget() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    let (id, _) = calling(&run);
+    let resting = hold(
+        &mut run,
+        std::time::Duration::from_secs(60),
+        "no room",
+        at(0),
     )
     .unwrap();
-    assert!(matches!(
-        lost,
-        Outcome::JobFailed {
-            kind: FailureKind::Timeout,
-            ..
-        }
-    ));
-    // Work that was done is not thrown away for the minute in which it was looked at.
+    assert!(matches!(resting, Outcome::AwaitingGate { .. }));
+    assert_eq!(run.step.call().unwrap().held.as_ref().unwrap().until, at(1));
+    // The same call is tried again: it never started.
+    started(&mut run);
+    assert_eq!(calling(&run).0, id);
+    assert!(matches!(run.outcome(), Outcome::AwaitingJob { .. }));
+    // A rest never lasts longer than the budget, and then the run fails and says why.
+    hold(
+        &mut run,
+        std::time::Duration::from_secs(3600 * 9),
+        "no room",
+        at(1),
+    )
+    .unwrap();
     assert_eq!(
-        poll_job(&mut run, JobAnswer::Done(said("x")), minute(3)),
-        Ok(Outcome::Done)
+        run.step.call().unwrap().held.as_ref().unwrap().until,
+        at(70)
     );
+    poll(&mut run, CallStatus::Running, at(70)).unwrap();
+    let failed = run.head.failure.unwrap();
+    assert_eq!(failed.kind, FailureKind::Timeout);
+    assert!(failed.detail.unwrap().contains("no room"));
 }

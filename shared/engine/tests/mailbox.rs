@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use towpath_kernel::{
+use towpath_engine::{
     Fence, Next, PAYLOAD_FORM, REDELIVERY, Reason, Stale, Timestamp, Wait, advance, reason,
 };
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use towpath_kernel::{Died, FailureKind, Status, advance, driver_died, poll};
+use towpath_engine::{Died, FailureKind, Status, advance, driver_died, poll};
 
 use crate::support::{MINUTE, at, done, failure, job, run};
 

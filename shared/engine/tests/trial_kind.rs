@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use towpath_kernel::{
+use towpath_engine::{
     Action, CallResult, Context, Effect, Event, FailureKind, Instructions, Kind, Outcome, Revision,
     Role, Run, Status, Step, StepIndex, StepSpec, ValidationErrors, Work, advance, kinds::BUILT_IN,
     poll, start,
