@@ -1,0 +1,178 @@
+//! A table in memory, for tests and the simulator.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::{
+    Change, Condition, Error, Found, Item, Key, Range, Search, TRANSACTION_LIMIT, Table, Update,
+    Write, integer, number, text,
+};
+
+/// A table in memory. Clones are the same table.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTable(Arc<Mutex<BTreeMap<Key, Item>>>);
+
+type Items<'a> = MutexGuard<'a, BTreeMap<Key, Item>>;
+
+impl MemoryTable {
+    /// Every item, by key.
+    pub fn items(&self) -> BTreeMap<Key, Item> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> Items<'_> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Table for MemoryTable {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {
+        Ok(self.lock().get(key).cloned())
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, Error> {
+        let items = self.lock();
+        Ok(keys.iter().map(|key| items.get(key).cloned()).collect())
+    }
+
+    async fn query(&self, pk: &str, prefix: &str) -> Result<Vec<Item>, Error> {
+        let items = self.lock();
+        let wanted = |key: &&Key| key.pk == pk && key.sk.starts_with(prefix);
+        Ok(items
+            .keys()
+            .filter(wanted)
+            .filter_map(|key| items.get(key).cloned())
+            .collect())
+    }
+
+    async fn search(&self, search: &Search) -> Result<Found, Error> {
+        let items = self.lock();
+        let (partition, value) = &search.partition;
+        let mut found: Vec<Item> = items
+            .values()
+            .filter(|item| text(item, partition) == *value)
+            .filter(|item| within(item.get(search.sort), &search.range))
+            .cloned()
+            .collect();
+        found.sort_by_key(|item| (order(item.get(search.sort)), Key::of(item)));
+        if !search.ascending {
+            found.reverse();
+        }
+        let limit = usize::try_from(search.limit).unwrap_or(0);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        Ok(Found { items: found, more })
+    }
+
+    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error> {
+        let items = self.lock();
+        let wanted = |key: &Key| prefixes.iter().any(|prefix| key.sk.starts_with(prefix));
+        Ok(items
+            .iter()
+            .filter(|(key, _)| wanted(key))
+            .map(|(_, item)| item.clone())
+            .collect())
+    }
+
+    async fn write(&self, write: Write) -> Result<(), Error> {
+        self.transact(vec![write]).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
+        if writes.len() > TRANSACTION_LIMIT {
+            let count = writes.len();
+            return Err(Error::Broken(format!("a transaction of {count} writes")));
+        }
+        let mut keys: Vec<&Key> = writes.iter().map(|write| &write.key).collect();
+        keys.sort();
+        if let Some(twice) = keys.windows(2).find(|pair| pair.first() == pair.last()) {
+            return Err(Error::Broken(format!(
+                "a transaction writes {twice:?} twice"
+            )));
+        }
+        let mut items = self.lock();
+        let failed: Vec<_> = writes
+            .iter()
+            .filter(|write| {
+                let item = items.get(&write.key);
+                !write.conditions.iter().all(|it| holds(it, item))
+            })
+            .map(|write| write.refusal)
+            .collect();
+        match failed.first() {
+            None => {}
+            Some(Some(reason)) if failed.iter().all(Option::is_some) => {
+                return Err(Error::Refused(reason));
+            }
+            Some(_) => return Err(Error::Conflict),
+        }
+        for write in writes {
+            apply(&mut items, write);
+        }
+        Ok(())
+    }
+}
+
+fn holds(condition: &Condition, item: Option<&Item>) -> bool {
+    let has = |name: &str, value: &AttributeValue| {
+        item.and_then(|item| item.get(name))
+            .is_some_and(|held| held == value)
+    };
+    match condition {
+        Condition::Absent => item.is_none(),
+        Condition::Present => item.is_some(),
+        Condition::Equals(name, value) => has(name, value),
+        Condition::AbsentOrEquals(name, value) => item.is_none() || has(name, value),
+        Condition::Lacks(name) => item.is_none_or(|item| !item.contains_key(*name)),
+        Condition::OneOf(name, values) => values.iter().any(|value| has(name, value)),
+    }
+}
+
+fn apply(items: &mut Items<'_>, write: Write) {
+    let Write { key, change, .. } = write;
+    match change {
+        Change::Put(item) => {
+            items.insert(key, item);
+        }
+        Change::Delete => {
+            items.remove(&key);
+        }
+        Change::Update(Update { set, remove, add }) => {
+            let item = items
+                .entry(key)
+                .or_insert_with_key(|key| key.attributes().into());
+            item.extend(set);
+            for name in remove {
+                item.remove(&name);
+            }
+            for (name, by) in add {
+                let sum = integer(item, &name).unwrap_or(0) + by;
+                item.insert(name, number(sum));
+            }
+        }
+    }
+}
+
+/// What an attribute sorts by: numbers as numbers, texts as texts.
+fn order(value: Option<&AttributeValue>) -> (u64, String) {
+    match value {
+        Some(AttributeValue::N(text)) => (text.parse().unwrap_or(u64::MAX), String::new()),
+        Some(AttributeValue::S(text)) => (0, text.clone()),
+        _ => (0, String::new()),
+    }
+}
+
+fn within(value: Option<&AttributeValue>, range: &Range) -> bool {
+    let Some(value) = value else { return false };
+    let value = order(Some(value));
+    match range {
+        Range::All => true,
+        Range::Above(bound) => value > order(Some(bound)),
+        Range::Below(bound) => value < order(Some(bound)),
+        Range::UpTo(bound) => value <= order(Some(bound)),
+    }
+}
