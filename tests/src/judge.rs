@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use towpath_aws::{Clients, Settings};
 use towpath_engine::{Block, BlockId, BlockStatus, Head, Level, RunId, Status};
-use towpath_store::Kind;
 
 use crate::World;
 use crate::world::PATIENCE;
@@ -58,10 +57,7 @@ impl World {
         let (store, workspace) = self.records();
         let (mut heads, mut after) = (BTreeMap::new(), None);
         loop {
-            let page = store
-                .list::<Head>(workspace, Kind::Run, after.as_deref())
-                .await;
-            let page = page.unwrap();
+            let page = store.runs(workspace, after.as_deref()).await.unwrap();
             heads.extend(page.items.into_iter().map(|head| (head.id.clone(), head)));
             after = page.next;
             if after.is_none() {
@@ -123,7 +119,7 @@ impl World {
     pub async fn doctor(&self) -> Vec<String> {
         let standing = &self.standing;
         let jobs = towpath::doctor::seen(Some(&standing.process), Some(&standing.jobs)).await;
-        let found = standing.operator.examine(&jobs).await.unwrap();
+        let found = standing.operator.doctor.examine(&jobs).await.unwrap();
         found.iter().map(ToString::to_string).collect()
     }
 
@@ -143,10 +139,10 @@ impl World {
             for item in page.items() {
                 let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
                 let (pk, sk) = (text("pk").unwrap(), text("sk").unwrap());
-                let delivered = !item.contains_key("wake") && !item.contains_key("drive");
+                let delivered = !item.contains_key("wake") && !item.contains_key("driveAt");
                 if sk.starts_with("REAP#")
                     || item.contains_key("dueAt") && ended(&pk)
-                    || sk == "WAIT" && !delivered
+                    || sk == "NOW#WAIT" && !delivered
                 {
                     left.push(format!("{pk} {sk}: {item:?}"));
                 }

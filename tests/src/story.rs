@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use towpath_contracts::{OutputText, RunView, StepView};
-use towpath_engine::{ApprovalStatus, BlockStatus, FailureKind, Gate, RunId, Status, StepState};
-use towpath_shell::App;
+use towpath_engine::{ApprovalStatus, BlockStatus, FailureKind, RunId, Status, StepState};
+use towpath_service::App;
 
 use crate::{World, Worlds};
 
@@ -189,7 +189,11 @@ impl Telling {
 async fn step_end(world: &World, run: &RunId, step: &StepView) -> StepEnd {
     let (caller, operator): (_, &App) = (&world.standing.caller, &world.standing.operator);
     let output = match &step.output {
-        Some(_) => operator.output(caller, run, step.index, None).await.ok(),
+        Some(_) => operator
+            .views
+            .output(caller, run, step.index, None)
+            .await
+            .ok(),
         None => None,
     };
     let output = output.map(|output| match output {
@@ -207,7 +211,7 @@ async fn step_end(world: &World, run: &RunId, step: &StepView) -> StepEnd {
             .map(|decision| decision.chosen.clone())
             .collect(),
         approval: step.approval.as_ref().map(|approval| approval.status),
-        helped: step.gate.as_ref().map(|gate: &Gate| gate.attempts),
+        helped: step.gate.as_ref().map(|gate| gate.attempts),
         evictions: (step.evictions.crashes, step.evictions.transient),
     }
 }

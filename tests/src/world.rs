@@ -174,7 +174,8 @@ impl World {
     pub async fn view(&self, run: &RunId) -> RunView {
         self.standing
             .operator
-            .view(&self.standing.caller, run)
+            .views
+            .run(&self.standing.caller, run)
             .await
             .unwrap()
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use towpath_aws::{Deaths, Moment};
 use towpath_contracts::{OutputText, RunView};
 use towpath_engine::{RunId, Status, StepIndex};
-use towpath_store::{IN_ROW, Kept, Scope};
+use towpath_store::{IN_ROW, Scope, StoredOutput};
 use towpath_tests::{World, Worlds, ask};
 
 fn worlds() -> Worlds {
@@ -99,11 +99,11 @@ async fn a_megabyte_goes_from_a_job_to_its_reader_whole() {
 
     // Neither the row nor the API's answer holds it.
     let store = &world.standing.operator.store;
-    let kept = store.output(&run, StepIndex(0), 1).await.unwrap();
-    let Some(Kept::Object { object, bytes, .. }) = kept else {
+    let kept = store.output(&run, StepIndex(0), 2).await.unwrap();
+    let Some(StoredOutput::Object { object, bytes, .. }) = kept else {
         panic!("{kept:?}")
     };
-    assert!(object.starts_with(&format!("runs/{run}/0000/00001/")));
+    assert!(object.starts_with(&format!("runs/{run}/0000/00002/")));
     assert_eq!(bytes, MEGABYTE as u64);
     let OutputText::Elsewhere { url, bytes, .. } = told(&world, &run).await else {
         panic!("it came inline")
@@ -112,7 +112,7 @@ async fn a_megabyte_goes_from_a_job_to_its_reader_whole() {
 
     // The URL is for this object and for reading only.
     assert_eq!(fetch(Method::GET, &url).await, (200, text(MEGABYTE)));
-    let other = url.replacen("/00001/", "/00002/", 1);
+    let other = url.replacen("/00002/", "/00001/", 1);
     assert_ne!(other, url);
     assert_eq!(fetch(Method::GET, &other).await.0, 403);
     assert_eq!(fetch(Method::PUT, &url).await.0, 403);
@@ -147,7 +147,7 @@ async fn another_workspace_cannot_have_it() {
     world.end_soon(&run).await;
     let stranger = world.client_of("elsewhere", "stranger", Scope::Admin).await;
     let path = format!("/runs/{run}/steps/0/output");
-    for path in [format!("{path}?attempt=1"), path] {
+    for path in [format!("{path}?number=2"), path] {
         let answer = ask(&stranger, Method::GET, &path, &[], Vec::new()).await;
         assert_eq!(answer.no(), (404, "not_found".to_owned(), None));
         assert!(!answer.body.to_string().contains("X-Amz-Signature"));

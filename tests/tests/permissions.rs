@@ -188,7 +188,8 @@ async fn nets(world: &World) {
             .await
             .unwrap()
             .unwrap()
-            .drive
+            .drive_at
+            .is_some()
     };
     world.when(Duration::from_millis(1), handed).await;
     world.approve(&asks, &subject).await;

@@ -214,7 +214,8 @@ impl Show<'_> {
     async fn view(&self, run: &RunId) -> Result<RunView, String> {
         self.standing
             .operator
-            .view(&self.standing.caller, run)
+            .views
+            .run(&self.standing.caller, run)
             .await
             .map_err(|problem| problem.message)
     }

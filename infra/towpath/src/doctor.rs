@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use towpath_clock::Clock;
-use towpath_engine::JobId;
+use towpath_engine::{JobId, JobRef};
 use towpath_jobs::Runtime;
 use towpath_jobs_process::ProcessRuntime;
-use towpath_shell::{App, Config, Finding, JobSeen};
+use towpath_service::{App, Config, Finding, JobSeen};
 
 /// What `towpath doctor` takes.
 #[derive(Args, Clone, Debug)]
@@ -48,20 +49,23 @@ async fn run(options: &Options) -> Result<bool, String> {
         Some(dir) => kept(dir)?,
         None => std::env::vars().collect(),
     };
-    let told = |error: towpath_shell::Error| error.to_string();
+    let told = |error: towpath_service::Error| error.to_string();
     let config = Config::from_lookup(|name| environment.get(name).cloned()).map_err(told)?;
-    let app = App::connect(&config, Clock::system(), None).map_err(told)?;
     let jobs = environment.get("TOWPATH_JOBS").map(PathBuf::from);
-    let process = config
-        .processes
-        .map(|(jobs, program)| ProcessRuntime::new(jobs, program));
+    let process = config.processes.clone();
+    let process = process.map(|(jobs, program)| ProcessRuntime::new(jobs, program));
+    let runtimes = process.clone().into_iter();
+    let runtimes = runtimes.map(|process| Arc::new(process) as Arc<dyn Runtime>);
+    let app = App::connect(&config, Clock::system(), runtimes.collect()).map_err(told)?;
     let mut findings = app
+        .doctor
         .examine(&seen(process.as_ref(), jobs.as_deref()).await)
         .await
         .map_err(told)?;
     if !findings.is_empty() {
         tokio::time::sleep(SECOND_LOOK).await;
         let again = app
+            .doctor
             .examine(&seen(process.as_ref(), jobs.as_deref()).await)
             .await
             .map_err(told)?;
@@ -87,7 +91,7 @@ async fn tell(app: &App, finding: &Finding, mend: bool) -> bool {
         eprintln!("- {finding}");
         return false;
     }
-    match app.mend(finding).await {
+    match app.doctor.repair(finding).await {
         Ok(()) => {
             eprintln!("- {finding}: done");
             true
@@ -110,6 +114,10 @@ pub async fn seen(process: Option<&ProcessRuntime>, root: Option<&Path>) -> Vec<
     for job in jobs {
         let live =
             matches!(process.status(&job).await, Ok(Some(snapshot)) if !snapshot.status.is_final());
+        let job = JobRef {
+            job,
+            runtime: process.kind().to_owned(),
+        };
         seen.push(JobSeen { job, live });
     }
     seen

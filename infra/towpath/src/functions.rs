@@ -11,9 +11,10 @@ use lambda_runtime::{Diagnostic, LambdaEvent, Service};
 use serde_json::Value;
 use towpath_aws::{Deaths, Meter, Units};
 use towpath_clock::Clock;
+use towpath_jobs::Runtime;
 use towpath_jobs_process::ProcessRuntime;
 use towpath_local::{Factory, Function, Functions};
-use towpath_shell::{App, Config, Error};
+use towpath_service::{App, Config, Error};
 
 /// What each function's calls to the tables cost, by its logical id.
 #[derive(Clone, Default)]
@@ -100,24 +101,43 @@ impl Function for Mortal {
 pub(crate) fn all(shared: &Shared) -> Functions {
     let actions: [(&str, Act); 5] = [
         ("AdvanceFunction", |app, event| {
-            Box::pin(async { fn_advance::handle(app, event).await.map(Value::from) })
+            Box::pin(async {
+                towpath_functions::advance::handle(app, event)
+                    .await
+                    .map(Value::from)
+            })
         }),
         ("PollJobFunction", |app, event| {
-            Box::pin(async { fn_poll_job::handle(app, event).await.map(Value::from) })
+            Box::pin(async {
+                towpath_functions::poll_job::handle(app, event)
+                    .await
+                    .map(Value::from)
+            })
         }),
         ("PollGateFunction", |app, event| {
-            Box::pin(async { fn_poll_gate::handle(app, event).await.map(Value::from) })
+            Box::pin(async {
+                towpath_functions::poll_gate::handle(app, event)
+                    .await
+                    .map(Value::from)
+            })
         }),
         ("SettleFunction", |app, event| {
-            Box::pin(async { fn_settle::handle(app, event).await.map(Value::from) })
+            Box::pin(async {
+                towpath_functions::settle::handle(app, event)
+                    .await
+                    .map(Value::from)
+            })
         }),
         ("TickFunction", |app, event| {
-            Box::pin(fn_tick::handle(app, event))
+            Box::pin(towpath_functions::tick::handle(app, event))
         }),
     ];
     let routers: [(&str, Route); 2] = [
-        ("ApiFunction", fn_api::router),
-        ("ResolveDecisionFunction", fn_resolve_decision::router),
+        ("ApiFunction", towpath_functions::api),
+        (
+            "ResolveDecisionFunction",
+            towpath_functions::resolve_decision,
+        ),
     ];
     let actions = actions.map(|(name, act)| {
         (
@@ -164,5 +184,6 @@ fn factory(
 pub(crate) fn app(shared: &Shared, environment: &BTreeMap<String, String>) -> Result<App, Error> {
     let mut config = Config::from_lookup(|name| environment.get(name).cloned())?;
     config.aws.deaths.clone_from(&shared.deaths);
-    App::connect(&config, shared.clock.clone(), Some(shared.process.clone()))
+    let process: Arc<dyn Runtime> = Arc::new(shared.process.clone());
+    App::connect(&config, shared.clock.clone(), vec![process])
 }

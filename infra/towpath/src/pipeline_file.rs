@@ -36,13 +36,13 @@ pub fn parse(text: &str, name: &str) -> Result<Pipeline, String> {
             .unwrap_or_default();
         format!("{name}:{line}:{column}: {what}{shown}")
     })?;
-    let flaws = pipeline.flaws();
-    if flaws.is_empty() {
+    let errors = pipeline.errors();
+    if errors.is_empty() {
         return Ok(pipeline);
     }
     let mut message = String::new();
-    for flaw in flaws {
-        let _ = writeln!(message, "{name}: {}: {}", flaw.path, flaw.problem);
+    for error in errors {
+        let _ = writeln!(message, "{name}: {}: {}", error.path, error.problem);
     }
     Err(message.trim_end().to_owned())
 }

@@ -15,7 +15,7 @@ use towpath_engine::{JobId, WorkspaceId};
 use towpath_jobs::Runtime;
 use towpath_jobs_process::{ProcessRuntime, Watcher};
 use towpath_local::{Cloud, Options};
-use towpath_shell::{App, Caller};
+use towpath_service::{App, Caller};
 use towpath_store::{ApiKey, Scope};
 
 use crate::functions::{self, Meters, Shared};

@@ -1,4 +1,4 @@
-//! Who asks: the API key of a request.
+//! Authorisation: the API key of a request.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use towpath_auth::Key;
 use towpath_contracts::Code;
-use towpath_shell::{App, Caller};
+use towpath_service::{App, Caller};
 use towpath_store::Scope;
 
 use crate::problem::No;
 
 /// The holder of a key that may do what `SCOPE` says: one of the constants below.
 pub(crate) struct Holder<const SCOPE: u8> {
-    /// Who it is.
+    /// The caller whose key it is.
     pub(crate) caller: Caller,
-    /// What they may do.
+    /// The scope of the key.
     pub(crate) scope: Scope,
 }
 
@@ -50,10 +50,18 @@ impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
             .ok_or_else(no_key)?
             .to_str()
             .map_err(|_| no_key())?;
-        let token = header.strip_prefix("Bearer ").ok_or_else(no_key)?;
+        // The scheme's case means nothing (RFC 9110, section 11.1).
+        let (scheme, token) = header.split_once(' ').ok_or_else(no_key)?;
+        if !scheme.eq_ignore_ascii_case("Bearer") {
+            return Err(no_key());
+        }
         let unknown = || No::new(Code::Unauthorized, "this API key is not known");
         let key = Key::parse(token.trim()).map_err(|_| unknown())?;
-        let found = app.api_key(&key).await.map_err(|error| No(error.into()))?;
+        let found = app
+            .access
+            .api_key(&key)
+            .await
+            .map_err(|error| No(error.into()))?;
         let found = found.ok_or_else(unknown)?;
         let needed = scope(SCOPE);
         if found.scope < needed {

@@ -8,8 +8,8 @@ use axum::extract::rejection::BytesRejection;
 use axum::routing::post;
 use axum::{Json, Router};
 use towpath_contracts::{Approve, Code, Decide, Problem, Reject, RequestChanges};
-use towpath_engine::{Audit, Reply};
-use towpath_shell::App;
+use towpath_engine::{Answer, Audit};
+use towpath_service::App;
 
 use crate::access::{DECIDE, Holder};
 use crate::body::{Body, fits, id, parse};
@@ -31,8 +31,11 @@ async fn decide(
     Body(ask): Body<Decide>,
 ) -> Result<Json<Audit>, No> {
     fits("choice", &ask.choice, 4096)?;
-    let reply = Reply::Choice(ask.choice);
-    let answered = app.answer(&caller, &id(&run)?, &decision, &reply).await?;
+    let said = Answer::Choice(ask.choice);
+    let answered = app
+        .answers
+        .answer(&caller, &id(&run)?, &decision, &said)
+        .await?;
     Ok(Json(answered.audit))
 }
 
@@ -49,8 +52,8 @@ async fn approval(
         )
     };
     let body = body.map_err(too_large)?;
-    let reply = match verb.as_str() {
-        "approve" => Reply::Approve {
+    let said = match verb.as_str() {
+        "approve" => Answer::Approve {
             proposal: parse::<Approve>(&body)?.proposal,
         },
         "request-changes" => {
@@ -80,12 +83,12 @@ async fn approval(
                     Problem::new(Code::InvalidRequest, message).at("comments")
                 ));
             }
-            Reply::RequestChanges { feedback, comments }
+            Answer::RequestChanges { feedback, comments }
         }
         "reject" => {
             let Reject { reason } = parse(&body)?;
             fits("reason", reason.as_deref().unwrap_or_default(), 4096)?;
-            Reply::Reject { reason }
+            Answer::Reject { reason }
         }
         other => {
             let message =
@@ -93,6 +96,9 @@ async fn approval(
             return Err(No::new(Code::NotFound, message));
         }
     };
-    let answered = app.answer(&caller, &id(&run)?, &approval, &reply).await?;
+    let answered = app
+        .answers
+        .answer(&caller, &id(&run)?, &approval, &said)
+        .await?;
     Ok(Json(answered.audit))
 }

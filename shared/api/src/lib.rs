@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use towpath_shell::App;
+use towpath_service::App;
 
 /// The most a request's body may be, in bytes.
 pub const BODY_LIMIT: usize = 1024 * 1024;

@@ -14,8 +14,8 @@ use towpath_contracts::{
     StartRun, StopRun,
 };
 use towpath_engine::{Block, BlockId, BlockStatus, Pipeline, PipelineId, RunId, StepIndex};
-use towpath_shell::{App, Caller, Error};
-use towpath_store::{Error as StoreError, Kind, Scope, StoredPipeline};
+use towpath_service::{App, Caller, Error};
+use towpath_store::{Error as StoreError, PipelineSummary, Scope, StoredPipeline};
 
 use crate::access::{ADMIN, DECIDE, Holder, READ, START};
 use crate::body::{Body, fits, id, idempotency, parse};
@@ -68,14 +68,11 @@ async fn pipelines(
     State(app): Shared,
     Holder { caller, .. }: Holder<READ>,
     Query(query): Query<After>,
-) -> Answer<List<PipelineView>> {
-    let page = stored(
-        app.store
-            .list(&caller.workspace, Kind::Pipeline, query.after())
-            .await,
-    )?;
+) -> Answer<List<PipelineSummary>> {
+    let page = app.store.pipelines(&caller.workspace, query.after()).await;
+    let page = stored(page)?;
     Ok(Json(List {
-        items: page.items.into_iter().map(pipeline_view).collect(),
+        items: page.items,
         next: page.next,
     }))
 }
@@ -118,17 +115,7 @@ async fn put_pipeline(
             format!("the pipeline is {bytes} bytes, and at most {PIPELINE_LIMIT} are kept");
         return Err(No::new(Code::TooLarge, message));
     }
-    let flaws = pipeline.flaws();
-    if !flaws.is_empty() {
-        let problem = Problem::new(
-            Code::InvalidPipeline,
-            "the pipeline cannot run; mend what `flaws` lists",
-        );
-        return Err(No(Problem {
-            flaws: flaws.into_iter().map(Into::into).collect(),
-            ..problem
-        }));
-    }
+    app.runs.check(&pipeline).map_err(No)?;
     match app.store.put_pipeline(&caller.workspace, &pipeline).await {
         Err(StoreError::Conflict) => Err(No::new(
             Code::Busy,
@@ -143,11 +130,8 @@ async fn blocks(
     Holder { caller, .. }: Holder<READ>,
     Query(query): Query<After>,
 ) -> Answer<List<Block>> {
-    let page = stored(
-        app.store
-            .list(&caller.workspace, Kind::Block, query.after())
-            .await,
-    )?;
+    let page = app.store.blocks(&caller.workspace, query.after()).await;
+    let page = stored(page)?;
     Ok(Json(List {
         items: page.items,
         next: page.next,
@@ -218,7 +202,7 @@ async fn runs(
     Holder { caller, .. }: Holder<READ>,
     Query(query): Query<After>,
 ) -> Answer<List<RunSummary>> {
-    Ok(Json(app.runs(&caller, query.after()).await?))
+    Ok(Json(app.views.runs(&caller, query.after()).await?))
 }
 
 async fn run(
@@ -226,25 +210,26 @@ async fn run(
     Holder { caller, .. }: Holder<READ>,
     Path(run): Path<String>,
 ) -> Answer<RunView> {
-    Ok(Json(app.view(&caller, &id(&run)?).await?))
+    Ok(Json(app.views.run(&caller, &id(&run)?).await?))
 }
 
 #[derive(Deserialize)]
-struct Attempt {
-    attempt: Option<u32>,
+struct Number {
+    number: Option<u32>,
 }
 
 async fn output(
     State(app): Shared,
     Holder { caller, .. }: Holder<READ>,
     Path((run, step)): Path<(String, String)>,
-    Query(query): Query<Attempt>,
+    Query(query): Query<Number>,
 ) -> Answer<OutputText> {
     let step = step
         .parse()
         .map_err(|_| No::new(Code::NotFound, format!("{step} is no step")))?;
     Ok(Json(
-        app.output(&caller, &id(&run)?, StepIndex(step), query.attempt)
+        app.views
+            .output(&caller, &id(&run)?, StepIndex(step), query.number)
             .await?,
     ))
 }
@@ -277,7 +262,7 @@ async fn start(
         ));
     }
     let name = idempotency(&headers, uri.path(), &body)?;
-    let run = app.start_run(&caller, &ask, name.as_ref()).await?;
+    let run = app.runs.start(&caller, &ask, name.as_ref()).await?;
     created(&app, &caller, &run).await
 }
 
@@ -286,7 +271,7 @@ async fn created(
     caller: &Caller,
     run: &RunId,
 ) -> Result<(StatusCode, Json<RunView>), No> {
-    Ok((StatusCode::CREATED, Json(app.view(caller, run).await?)))
+    Ok((StatusCode::CREATED, Json(app.views.run(caller, run).await?)))
 }
 
 async fn stop(
@@ -297,8 +282,8 @@ async fn stop(
 ) -> Answer<RunView> {
     fits("reason", ask.reason.as_deref().unwrap_or_default(), 4096)?;
     let run: RunId = id(&run)?;
-    app.stop_run(&caller, &run, &ask).await?;
-    Ok(Json(app.view(&caller, &run).await?))
+    app.runs.stop(&caller, &run, &ask).await?;
+    Ok(Json(app.views.run(&caller, &run).await?))
 }
 
 async fn retry(
@@ -309,7 +294,7 @@ async fn retry(
     OriginalUri(uri): OriginalUri,
 ) -> Result<(StatusCode, Json<RunView>), No> {
     let name = idempotency(&headers, uri.path(), b"")?;
-    let new = app.retry_run(&caller, &id(&run)?, name.as_ref()).await?;
+    let new = app.runs.retry(&caller, &id(&run)?, name.as_ref()).await?;
     created(&app, &caller, &new).await
 }
 
@@ -325,7 +310,8 @@ async fn restart(
     let ask: RestartRun = parse(&body)?;
     let name = idempotency(&headers, uri.path(), &body)?;
     let new = app
-        .restart_run(&caller, &id(&run)?, &ask, name.as_ref())
+        .runs
+        .restart(&caller, &id(&run)?, &ask, name.as_ref())
         .await?;
     created(&app, &caller, &new).await
 }

@@ -1,7 +1,7 @@
 //! What the API says when it says no.
 
 use serde::{Deserialize, Serialize};
-use towpath_engine::{Flaw, RunId};
+use towpath_engine::{RunId, ValidationError};
 
 /// The body of every error answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,27 +17,9 @@ pub struct Problem {
     /// The run that is in the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// Everything that is wrong with a pipeline.
+    /// Every error of a pipeline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub flaws: Vec<Problematic>,
-}
-
-/// One thing that is wrong with a pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problematic {
-    /// Where.
-    pub path: String,
-    /// What, and what is expected.
-    pub problem: String,
-}
-
-impl From<Flaw> for Problematic {
-    fn from(flaw: Flaw) -> Self {
-        Self {
-            path: flaw.path,
-            problem: flaw.problem,
-        }
-    }
+    pub errors: Vec<ValidationError>,
 }
 
 /// The stable words.
@@ -111,7 +93,7 @@ impl Problem {
             message: message.into(),
             field: None,
             run: None,
-            flaws: Vec::new(),
+            errors: Vec::new(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What callers read.
 
 use serde::{Deserialize, Serialize};
+use towpath_engine::kinds::gate::Gate;
 use towpath_engine::{
-    AgentKind, Approval, Audit, Block, Decision, Evictions, Failure, Gate, JobId, Pin, Pipeline,
-    RunId, Status, StepIndex, StepState, Timestamp, WorkspaceId,
+    AgentKind, Approval, Audit, Block, Decision, Evictions, Failure, JobId, Pin, Pipeline, RunId,
+    Status, StepIndex, StepState, Timestamp, WorkspaceId,
 };
 
 /// A part of a list.
@@ -58,7 +59,7 @@ pub struct RunSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitsFor {
-    /// The class: `driver`, `job`, `gate`, `human`, `budget`.
+    /// The class: `driver`, `job`, `rest`, `human` or `budget`.
     pub reason: String,
     /// The same, for people.
     pub text: String,
@@ -142,9 +143,11 @@ pub struct StepView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputLink {
-    /// Its path in the API.
+    /// The path of the output in the API.
     pub href: String,
-    /// Its size.
+    /// The number of the output within its run.
+    pub number: u32,
+    /// The size of the output in bytes.
     pub bytes: u64,
 }
 

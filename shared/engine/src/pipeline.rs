@@ -199,7 +199,7 @@ impl Budgets {
 }
 
 /// An error in a pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValidationError {
     /// The path of the field, such as `steps[2].gate`.
     pub path: String,
@@ -233,6 +233,26 @@ impl Pipeline {
         }
         for (index, step) in self.steps.iter().enumerate() {
             step.check(kinds, &format!("steps[{index}]"), &mut errors);
+        }
+        errors.0
+    }
+
+    /// The errors of a correct pipeline in a deployment that has these runtimes and no others.
+    pub fn errors_without(&self, runtimes: &[&str]) -> Vec<ValidationError> {
+        let mut errors = ValidationErrors::default();
+        let steps = self.steps.iter().enumerate();
+        for (index, step) in steps.filter(|(_, step)| step.enabled) {
+            let needs = step.kind(BUILT_IN).map(|kind| kind.needs(step));
+            let mut missing = needs.unwrap_or_default();
+            missing.retain(|runtime| !runtimes.contains(runtime));
+            missing.dedup();
+            for runtime in missing {
+                let problem = format!(
+                    "this deployment has no runtime `{runtime}`; it has {}",
+                    runtimes.join(", ")
+                );
+                errors.add(format!("steps[{index}]"), problem);
+            }
         }
         errors.0
     }

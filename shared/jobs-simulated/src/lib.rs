@@ -32,6 +32,10 @@ impl Runtime for SimulatedRuntime {
         "simulated"
     }
 
+    fn is_inline(&self) -> bool {
+        true
+    }
+
     async fn start(&self, request: &JobRequest) -> Result<Started, StartError> {
         let Work::Simulated(script) = &request.work else {
             let why =

@@ -97,7 +97,7 @@ async fn result(script: Simulated, decisions: serde_json::Value) -> CallResult {
     }
 }
 
-async fn answer(script: Simulated, decisions: serde_json::Value) -> AgentAnswer {
+async fn answer(script: Simulated, decisions: serde_json::Value) -> CheckedAnswer {
     match result(script, decisions).await {
         CallResult::Done(answer) => answer,
         other => panic!("{other:?}"),

@@ -7,7 +7,6 @@
 //!
 //! The tests that every runtime has to pass are in the module `testing`, behind the feature of that name.
 
-mod call;
 mod contract;
 mod registry;
 mod request;
@@ -18,7 +17,6 @@ mod snapshot;
 pub mod testing;
 mod text;
 
-pub use call::*;
 pub use contract::*;
 pub use registry::*;
 pub use request::*;
@@ -26,3 +24,4 @@ pub use result::call_result;
 pub use runtime::*;
 pub use snapshot::*;
 pub use text::last_lines;
+pub use towpath_engine::{CallFailure, CallResult, Loss, LossCause};

@@ -47,6 +47,11 @@ impl Registry {
         self.0.keys().copied().collect()
     }
 
+    /// Whether the runtime of this kind answers a job by the very start of it.
+    pub fn is_inline(&self, kind: &str) -> bool {
+        self.0.get(kind).is_some_and(|runtime| runtime.is_inline())
+    }
+
     /// Starts a job in the runtime of this kind, or does nothing if it was started before.
     ///
     /// # Errors

@@ -1,11 +1,10 @@
 //! What the end of a job means to the engine. The same for every role: what a step's kind makes of it is the kind's.
 
-use towpath_engine::{AgentAnswer, FailureKind};
-
-use crate::{
-    Answer, CallFailure, CallResult, JobSnapshot, JobStatus, Loss, LossCause, error_class,
-    last_lines,
+use towpath_engine::{
+    AgentAnswer, CallFailure, CallResult, CheckedAnswer, FailureKind, Loss, LossCause,
 };
+
+use crate::{Answer, JobSnapshot, JobStatus, error_class, last_lines};
 
 /// The most that is told of what a failed command printed, in bytes.
 const PRINTED_MAX: usize = 4 * 1024;
@@ -117,7 +116,7 @@ fn printed(snapshot: &JobSnapshot) -> Option<String> {
 }
 
 /// An answer file that holds a JSON object has to be an agent answer, to the letter; any other text is an output.
-fn agent_answer(answer: Option<Answer>) -> Result<AgentAnswer, String> {
+fn agent_answer(answer: Option<Answer>) -> Result<CheckedAnswer, String> {
     let output = match answer {
         None => String::new(),
         Some(Answer::File(text)) if text.trim_start().starts_with('{') => {

@@ -20,6 +20,11 @@ pub trait Runtime: Send + Sync {
     /// The name by which pipelines and records refer to this runtime, for example `process`. It never changes.
     fn kind(&self) -> &'static str;
 
+    /// Whether a job is over when [`Runtime::start`] returns, so that nothing is ever waited for.
+    fn is_inline(&self) -> bool {
+        false
+    }
+
     /// Starts a job, or does nothing if a job of this id was started or stopped before.
     ///
     /// Returns once the existence of the job is durable: from then on [`Runtime::status`] knows it. A command that

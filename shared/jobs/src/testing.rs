@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use towpath_engine::JobId;
+use towpath_engine::{CallResult, JobId, Loss, LossCause};
 
 use crate::{
-    Answer, CallResult, JobRequest, JobSnapshot, Loss, LossCause, Reaped, Registry, Runtime,
-    StartError, Started, Work, call_result,
+    Answer, JobRequest, JobSnapshot, Reaped, Registry, Runtime, StartError, Started, Work,
+    call_result,
 };
 
 /// A runtime under test, and the work it can be given.

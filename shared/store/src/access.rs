@@ -3,56 +3,53 @@
 use serde::{Deserialize, Serialize};
 use towpath_engine::{Timestamp, WorkspaceId};
 
-use crate::keys::Key;
-use crate::rows::{item, record};
-use crate::{Error, Store};
+use crate::form::{put, record};
+use crate::{Error, Store, keys};
 
-/// What a key may do; each scope includes those before it.
+/// The scope of an API key; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// See.
+    /// Reads.
     Read,
-    /// Start runs.
+    /// Starts runs.
     Start,
-    /// Answer what a human is asked, stop, retry and restart.
+    /// Answers what a human is asked, stops, retries and restarts.
     Decide,
-    /// Change definitions, settings and keys.
+    /// Changes definitions, settings and keys.
     Admin,
 }
 
-/// An API key, without the key.
+/// The record of an API key, without the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKey {
-    /// Whose runs it reaches.
+    /// The workspace that the key reaches.
     pub workspace: WorkspaceId,
-    /// What it may do.
+    /// What the key may do.
     pub scope: Scope,
-    /// What people call it. Stands in the audit of what was done with it.
+    /// The key's name, for people. Stands in the audit of what was done with it.
     pub name: String,
-    /// When it was made.
+    /// The time the key was made.
     pub created_at: Timestamp,
 }
 
 impl Store {
-    /// The key of this hash.
+    /// The record of the key with this hash.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn api_key(&self, hash: &str) -> Result<Option<ApiKey>, Error> {
-        self.get_from(&self.executors, &Key::api_key(hash))
-            .await?
-            .map(record)
-            .transpose()
+        let item = self.executors.get(&keys::api_key(hash)).await?;
+        item.map(record).transpose()
     }
 
     /// Admits a key.
+    ///
+    /// # Errors
+    /// If it cannot be written.
     pub async fn put_api_key(&self, hash: &str, key: &ApiKey) -> Result<(), Error> {
-        let item = item(&Key::api_key(hash), key)?;
-        let put = self
-            .db
-            .put_item()
-            .table_name(&self.executors)
-            .set_item(Some(item));
-        put.send().await.map_err(Error::from_sdk)?;
-        Ok(())
+        let write = put(keys::api_key(hash), key)?;
+        Ok(self.executors.write(write).await?)
     }
 }

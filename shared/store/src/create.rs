@@ -1,127 +1,156 @@
 //! Creating a run: one transaction that takes the block's lock.
 
 use serde::{Deserialize, Serialize};
-use towpath_engine::{Run, RunId, Wait};
+use towpath_engine::{BlockId, BlockStatus, Run, RunId, Timestamp, Wait, WorkspaceId};
+use towpath_table::{Condition, Update, Write, string};
 
-use crate::commit::{Commit, head_item};
-use crate::keys::Key;
-use crate::rows::{Input, Lock, Write, attribute, item, record, string, wait_item};
-use crate::{Error, Store};
+use crate::commit::BlockWrites;
+use crate::form::{put, record, update, whole};
+use crate::{Commit, Error, Input, Store, keys};
 
 /// A run to be created.
 pub struct Creation<'a> {
     /// The run at its first step.
     pub run: &'a Run,
-    /// Its mailbox, in which its first driver is to be started.
+    /// The run's mailbox, in which its first driver is to be started.
     pub wait: &'a Wait,
-    /// What it is started with.
+    /// The run's inputs.
     pub input: &'a Input,
     /// The caller's name for this start.
     pub idempotency: Option<&'a Idempotency>,
     /// The live run that this one takes the block's lock from.
     pub takeover: Option<Takeover<'a>>,
+    /// The time of the start.
+    pub now: Timestamp,
 }
 
 /// A live run that ends in the same transaction.
 pub struct Takeover<'a> {
-    /// Its end, as any other commit.
+    /// The end of the live run, as any other commit.
     pub commit: Commit<'a>,
 }
 
-/// A caller's name for one start, so that it can be repeated safely.
+/// A caller's name for one start, so that the start can be repeated safely.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
     /// The name.
     pub key: String,
-    /// A hash of what was asked, to tell a repetition from another request under the same name.
+    /// A hash of the request, to tell a repetition from another request under the same name.
     pub hash: String,
 }
 
 /// The start that a name was first used for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Created {
-    /// The run it made.
+    /// The run that the start made.
     pub run: RunId,
-    /// A hash of what was asked.
+    /// A hash of the request.
     pub hash: String,
+    /// The time at which the name can be used anew, in seconds since the epoch. DynamoDB deletes the row some time after
+    /// it. Rows of 0.1.0 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u64>,
 }
+
+/// The lock of a block: the run that may be live on it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Lock {
+    pub(crate) run: RunId,
+}
+
+/// The time for which a name stands for its first start: 7 days, in seconds.
+const NAME_VALID: u64 = 7 * 24 * 3600;
+
+/// The claim of a start on its name.
+const NAME: &str = "the name of this start was used before";
 
 impl Store {
     /// Creates the run. Until this returns, the run does not exist; once it has, it will be driven.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if the block has another live run, or the name of this start is taken.
-    pub async fn create(&self, creation: &Creation<'_>) -> Result<(), Error> {
+    /// [`Error::Conflict`] if the block has another live run, or the live run that this one replaces was written
+    /// meanwhile; [`Error::Refused`] if the name of this start is taken.
+    pub async fn create(&self, creation: Creation<'_>) -> Result<(), Error> {
         let head = &creation.run.head;
         let (workspace, block) = (&head.workspace, &head.block);
-        let lock = item(
-            &Key::lock(workspace, block),
-            &Lock {
-                run: head.id.clone(),
-            },
-        )?;
-        let mut writes = vec![
-            Write::New(head_item(head)?),
-            Write::New(item(&Key::input(&head.id), creation.input)?),
-            Write::New(wait_item(&head.id, creation.wait)?),
-        ];
+        let mut writes = first_writes(&creation)?;
+        let lock = Lock {
+            run: head.id.clone(),
+        };
+        let lock = put(keys::lock(workspace, block), &lock)?;
         match &creation.takeover {
-            None => writes.push(Write::New(lock)),
-            Some(takeover) => {
-                writes.push(Write::Replace(
-                    lock,
-                    "run",
-                    string(&takeover.commit.head.id),
-                ));
+            None => writes.push(lock.when(Condition::Absent)),
+            Some(Takeover { commit }) => {
+                let old = string(&commit.after.head.id);
+                writes.push(lock.when(Condition::AbsentOrEquals("run", old)));
                 // The block is written once, for the run that begins.
-                let changes = towpath_engine::Changes {
-                    block: towpath_engine::BlockChange::default(),
-                    ..takeover.commit.changes.clone()
-                };
-                writes.extend(
-                    self.writes(&Commit {
-                        changes: &changes,
-                        ..takeover.commit
-                    })
-                    .await?,
-                );
+                writes.extend(self.writes(*commit, BlockWrites::None).await?);
             }
         }
-        let in_progress = attribute("status", &towpath_engine::BlockStatus::InProgress)?;
-        let values = vec![("status", in_progress), ("runId", string(&head.id))];
-        writes.push(Write::Set(Key::block(workspace, block), values));
+        let status = serde_json::to_value(BlockStatus::InProgress).unwrap_or_default();
+        let changes = Update::default()
+            .set("status", string(status.as_str().unwrap_or_default()))
+            .set("runId", string(&head.id))
+            .add("rev", 1);
+        let changed = Write::update(keys::block(workspace, block), changes);
+        writes.push(changed.when(Condition::Present));
         if let Some(name) = creation.idempotency {
+            let seconds = creation.now.0 / 1000;
             let created = Created {
                 run: head.id.clone(),
                 hash: name.hash.clone(),
+                ttl: Some(seconds + NAME_VALID),
             };
-            writes.push(Write::New(item(
-                &Key::idempotency(workspace, &name.key),
-                &created,
-            )?));
+            let named = put(keys::idempotency(workspace, &name.key), &created)?;
+            let named = named.when(Condition::AbsentOrAtMost("ttl", seconds));
+            writes.push(named.or_refuse(NAME));
         }
-        self.transact(writes).await
+        Ok(self.runs.transact(writes).await?)
     }
 
-    /// The live run of a block.
+    /// The run that holds the lock of a block.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn live_run(
         &self,
-        workspace: &towpath_engine::WorkspaceId,
-        block: &towpath_engine::BlockId,
+        workspace: &WorkspaceId,
+        block: &BlockId,
     ) -> Result<Option<RunId>, Error> {
-        let item = self.get(&Key::lock(workspace, block)).await?;
+        let item = self.runs.get(&keys::lock(workspace, block)).await?;
         Ok(item.map(record::<Lock>).transpose()?.map(|lock| lock.run))
     }
 
-    /// What a name was first used for.
+    /// The start that a name was first used for, as long as the name stands for it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn created(
         &self,
-        workspace: &towpath_engine::WorkspaceId,
+        workspace: &WorkspaceId,
         key: &str,
+        now: Timestamp,
     ) -> Result<Option<Created>, Error> {
-        self.get(&Key::idempotency(workspace, key))
-            .await?
-            .map(record)
-            .transpose()
+        let item = self.runs.get(&keys::idempotency(workspace, key)).await?;
+        let created: Option<Created> = item.map(record).transpose()?;
+        Ok(created.filter(|created| created.ttl.is_none_or(|ttl| ttl > now.0 / 1000)))
     }
+}
+
+/// The writes of the run's own first items.
+fn first_writes(creation: &Creation<'_>) -> Result<Vec<Write>, Error> {
+    let Creation {
+        run, wait, input, ..
+    } = creation;
+    let id = &run.head.id;
+    let key = keys::head(id);
+    let listing = format!("{}#run", run.head.workspace);
+    let head = keys::listed(update(&key, &run.head)?, listing, id);
+    let head = whole(key, head).when(Condition::Absent);
+    let key = keys::present_step(id);
+    let step = whole(key.clone(), update(&key, &run.step)?);
+    let key = keys::wait(id);
+    let mailbox = keys::due(update(&key, *wait)?, &key.pk, wait.due);
+    let mailbox = whole(key, mailbox);
+    Ok(vec![head, step, mailbox, put(keys::input(id), input)?])
 }

@@ -2,45 +2,87 @@
 
 use serde::{Deserialize, Serialize};
 use towpath_engine::{Block, BlockId, Pipeline, PipelineId, WorkspaceId};
+use towpath_table::{Condition, Item, Update, Write, number};
 
-use crate::keys::Key;
-use crate::rows::{Item, Write, attribute, item, listed, number, record};
-use crate::{Error, Store};
+use crate::form::{attributes, put, record, whole};
+use crate::{Error, Store, keys};
 
 /// A version of a pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredPipeline {
-    /// Its number, from 1.
+    /// The version's number, from 1.
     pub version: u32,
-    /// What it does.
+    /// The pipeline.
     pub pipeline: Pipeline,
+}
+
+/// A pipeline in a list, without its steps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PipelineSummary {
+    /// The pipeline's id.
+    pub id: PipelineId,
+    /// The number of the newest version, from 1.
+    pub version: u32,
+    /// The pipeline's name, for people.
+    #[serde(default)]
+    pub name: String,
+    /// Words to find the pipeline by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Whether the pipeline starts no runs any more.
+    #[serde(default)]
+    pub archived: bool,
+    /// The number of steps that a run has.
+    #[serde(default)]
+    pub steps: u16,
+}
+
+impl From<&StoredPipeline> for PipelineSummary {
+    fn from(stored: &StoredPipeline) -> Self {
+        let pipeline = &stored.pipeline;
+        Self {
+            id: pipeline.id.clone(),
+            version: stored.version,
+            name: pipeline.name.clone(),
+            labels: pipeline.labels.clone(),
+            archived: pipeline.archived,
+            steps: u16::try_from(pipeline.enabled().len()).unwrap_or(u16::MAX),
+        }
+    }
 }
 
 impl Store {
     /// The newest version of a pipeline.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn pipeline(
         &self,
         workspace: &WorkspaceId,
         id: &PipelineId,
     ) -> Result<Option<StoredPipeline>, Error> {
-        self.get(&Key::pipeline(workspace, id))
-            .await?
-            .map(record)
-            .transpose()
+        let Some(latest) = self.runs.get(&keys::pipeline(workspace, id)).await? else {
+            return Ok(None);
+        };
+        let version = summary(latest)?.version;
+        let key = keys::pipeline_version(workspace, id, version);
+        let item = self.runs.get(&key).await?;
+        item.map(record).transpose()
     }
 
     /// Puts a pipeline as its next version; the versions before stay, for the runs that pinned them. One that is the
     /// same as the newest makes no new version.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if somebody else put it just now.
     pub async fn put_pipeline(
         &self,
         workspace: &WorkspaceId,
         pipeline: &Pipeline,
     ) -> Result<StoredPipeline, Error> {
         let newest = self.pipeline(workspace, &pipeline.id).await?;
-        if let Some(newest) = newest
-            .as_ref()
-            .filter(|newest| newest.pipeline == *pipeline)
-        {
+        if let Some(newest) = newest.as_ref().filter(|it| it.pipeline == *pipeline) {
             return Ok(newest.clone());
         }
         let before = newest.map_or(0, |newest| newest.version);
@@ -48,58 +90,78 @@ impl Store {
             version: before + 1,
             pipeline: pipeline.clone(),
         };
-        let versioned = item(
-            &Key::pipeline_version(workspace, &pipeline.id, stored.version),
-            &stored,
-        )?;
-        let mut latest = item(&Key::pipeline(workspace, &pipeline.id), &stored)?;
-        listed(
-            &mut latest,
-            format!("{workspace}#pipeline"),
-            pipeline.id.to_string(),
-        );
-        let latest = match before {
-            0 => Write::New(latest),
-            before => Write::Replace(latest, "version", number(before)),
+        let key = keys::pipeline_version(workspace, &pipeline.id, stored.version);
+        let versioned = put(key, &stored)?.when(Condition::Absent);
+        let key = keys::pipeline(workspace, &pipeline.id);
+        let latest = Update {
+            set: attributes(&key, &PipelineSummary::from(&stored))?
+                .into_iter()
+                .collect(),
+            ..Update::default()
         };
-        self.transact(vec![Write::New(versioned), latest]).await?;
+        let listing = format!("{workspace}#pipeline");
+        let latest = whole(key, keys::listed(latest, listing, &pipeline.id));
+        let latest = latest.when(match before {
+            0 => Condition::Absent,
+            before => Condition::Equals("version", number(before)),
+        });
+        self.runs.transact(vec![versioned, latest]).await?;
         Ok(stored)
     }
 
-    /// The block of this name.
+    /// The block of this id.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn block(
         &self,
         workspace: &WorkspaceId,
         id: &BlockId,
     ) -> Result<Option<Block>, Error> {
-        self.get(&Key::block(workspace, id))
-            .await?
-            .map(record)
-            .transpose()
+        let item = self.runs.get(&keys::block(workspace, id)).await?;
+        item.map(record).transpose()
     }
 
     /// Puts what a block's owner says of it. What runs say of it stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the block was deleted meanwhile.
     pub async fn put_block(&self, block: &Block) -> Result<Block, Error> {
-        let key = Key::block(&block.workspace, &block.id);
-        let mut new: Item = item(&key, block)?;
-        listed(
-            &mut new,
-            format!("{}#block", block.workspace),
-            block.id.to_string(),
-        );
-        match self.transact(vec![Write::New(new)]).await {
+        let key = keys::block(&block.workspace, &block.id);
+        let item = attributes(&key, block)?;
+        let new = Update {
+            set: item.clone().into_iter().collect(),
+            ..Update::default()
+        };
+        let listing = format!("{}#block", block.workspace);
+        let new = whole(key.clone(), keys::listed(new, listing, &block.id));
+        match self.runs.write(new.when(Condition::Absent)).await {
             Ok(()) => return Ok(block.clone()),
-            Err(Error::Conflict) => {}
-            Err(other) => return Err(other),
+            Err(towpath_table::Error::Conflict) => {}
+            Err(other) => return Err(other.into()),
         }
-        let values = vec![
-            ("title", attribute("title", &block.title)?),
-            ("description", attribute("description", &block.description)?),
-            ("level", attribute("level", &block.level)?),
-            ("repository", attribute("repository", &block.repository)?),
-        ];
-        self.transact(vec![Write::Set(key, values)]).await?;
+        let owned = Write::update(key.clone(), owners(item).add("rev", 1));
+        self.runs.write(owned.when(Condition::Present)).await?;
         let stored = self.block(&block.workspace, &block.id).await?;
-        stored.ok_or_else(|| Error::damaged("BLOCK", "it is gone"))
+        stored.ok_or_else(|| Error::missing(&key))
+    }
+}
+
+/// The changes of what is the owner's to say.
+fn owners(mut item: Item) -> Update {
+    let names = ["title", "description", "level", "repository"];
+    names
+        .into_iter()
+        .fold(Update::default(), |update, name| match item.remove(name) {
+            Some(value) => update.set(name, value),
+            None => update.remove(name),
+        })
+}
+
+/// The summary of a pipeline's newest version. 0.1.0 kept the whole version in its place.
+pub(crate) fn summary(item: Item) -> Result<PipelineSummary, Error> {
+    match item.contains_key("pipeline") {
+        true => Ok(PipelineSummary::from(&record::<StoredPipeline>(item)?)),
+        false => record(item),
     }
 }

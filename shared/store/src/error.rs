@@ -1,14 +1,16 @@
-//! How the store fails.
+//! Errors of the records.
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use towpath_aws::{Trouble, classify};
+use towpath_table::Key;
 
-/// How the store fails.
-#[derive(Debug, thiserror::Error)]
+/// An error of the records.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Somebody else was first. Nothing was written: load and decide again.
     #[error("the records changed in the meantime")]
     Conflict,
+    /// A claim is somebody else's: a block's lock, or the name of a start. Nothing was written.
+    #[error("refused: {0}")]
+    Refused(&'static str),
     /// The table has no room for another request now. Nothing was written.
     #[error("the tables are throttled")]
     Throttled,
@@ -18,32 +20,35 @@ pub enum Error {
     /// The function's role is not allowed what it tried.
     #[error("not allowed: {0}")]
     Denied(String),
+    /// A record has a form that this release does not know.
+    #[error(
+        "the record {0} was written by a newer release; deploy that release's functions everywhere"
+    )]
+    Newer(String),
     /// The service refused the request itself, or a record cannot be read.
     #[error("{0}")]
     Broken(String),
 }
 
-impl Error {
-    pub(crate) fn from_sdk<E>(error: SdkError<E>) -> Self
-    where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        match classify(&error) {
-            Trouble::ConditionFailed | Trouble::TransactionConflict => Self::Conflict,
-            Trouble::Throttled => Self::Throttled,
-            Trouble::Unavailable => Self::Unavailable,
-            Trouble::AccessDenied { message } => Self::Denied(message),
-            Trouble::Other => Self::Broken(format!(
-                "the table service refused a request: {}",
-                error
-                    .message()
-                    .or(error.code())
-                    .unwrap_or("no reason given")
-            )),
+impl From<towpath_table::Error> for Error {
+    fn from(error: towpath_table::Error) -> Self {
+        match error {
+            towpath_table::Error::Conflict => Self::Conflict,
+            towpath_table::Error::Refused(reason) => Self::Refused(reason),
+            towpath_table::Error::Throttled => Self::Throttled,
+            towpath_table::Error::Unavailable => Self::Unavailable,
+            towpath_table::Error::Denied(message) => Self::Denied(message),
+            towpath_table::Error::Broken(message) => Self::Broken(message),
         }
     }
+}
 
-    pub(crate) fn damaged(what: &str, why: impl std::fmt::Display) -> Self {
+impl Error {
+    pub(crate) fn damaged(what: &Key, why: impl std::fmt::Display) -> Self {
         Self::Broken(format!("the record {what} cannot be read: {why}"))
+    }
+
+    pub(crate) fn missing(what: &Key) -> Self {
+        Self::Broken(format!("the record {what} is missing"))
     }
 }

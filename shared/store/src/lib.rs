@@ -1,4 +1,4 @@
-//! The records: keys, transactions and queries of DynamoDB, and the bucket for outputs too large for it.
+//! The records of Towpath: their keys and forms, and the transactions that change them.
 //!
 //! Two tables. **runs** holds everything about runs, and the definitions they start from; **executors** holds what
 //! proves who somebody is. Every write of a run is one transaction under the head's `rev` and, where the mailbox
@@ -6,20 +6,28 @@
 //!
 //! | what                  | partition key           | sort key                | written                                 |
 //! | --------------------- | ----------------------- | ----------------------- | --------------------------------------- |
-//! | head                  | run                     | `HEAD`                  | by every commit                         |
-//! | mailbox               | run                     | `WAIT`                  | when a wait begins or ends              |
+//! | head                  | run                     | `NOW#HEAD`              | by every commit                         |
+//! | present step          | run                     | `NOW#STEP`              | by every action on it                   |
+//! | mailbox               | run                     | `NOW#WAIT`              | by every commit and every wait          |
+//! | step that was left    | run                     | `STEP#0003`             | when the run leaves it                  |
 //! | inputs                | run                     | `INPUT`                 | once                                    |
-//! | step                  | run                     | `STEP#0003`             | when first touched, then by its actions |
-//! | output                | run                     | `OUT#0003#00002`        | once per attempt                        |
-//! | audit                 | run                     | `AUDIT#apr-3-2`         | once per answer                         |
+//! | output                | run                     | `OUT#0003#00002`        | once                                    |
+//! | audit                 | run                     | `AUDIT#apr-3`           | once per answer                         |
 //! | job to be stopped     | run                     | `REAP#job_…`            | with the commit that ends it            |
 //! | block                 | `{ws}#block#{id}`       | `BLOCK`                 | by its owner and at both ends of a run  |
-//! | subject lock          | `{ws}#block#{id}`       | `LOCK`                  | at both ends of a run                   |
-//! | pipeline, each version| `{ws}#pipeline#{id}`    | `V#0000000001`, `LATEST`| when it is put                          |
-//! | idempotency key       | `{ws}#idempotency#{key}`| `KEY`                   | with the start                          |
+//! | lock of a block       | `{ws}#block#{id}`       | `LOCK`                  | at both ends of a run                   |
+//! | pipeline version      | `{ws}#pipeline#{id}`    | `V#0000000001`          | when it is put                          |
+//! | pipeline              | `{ws}#pipeline#{id}`    | `LATEST`                | with each version: names the newest     |
+//! | idempotency key       | `{ws}#idempotency#{key}`| `KEY`                   | with the start; expires                 |
 //! | API key (executors)   | `apikey#{hash}`         | `KEY`                   | when it is made                         |
 //!
-//! An output of more than [`IN_ROW`] bytes is an object of the bucket, under a key of its run; its row says which.
+//! What a driver loads lies together, in one query. An output of more than [`IN_ROW`] bytes is an object of the bucket,
+//! under a key of its run; its row says which.
+//!
+//! **Forms.** Each item says in `v` which form it has. One of a newer form is [`Error::Newer`], and is never written
+//! back. Live items are written attribute by attribute, so what this release does not know survives. `status`, `stop`,
+//! `rev`, `calls`, `generation`, the lock and the due keys stay the same in all forms, so that a stop can end any run:
+//! see [`Store::end_by_force`]. Records of 0.1.0 are turned into this form when they are first read.
 //!
 //! The index `due` holds mailboxes and jobs to be stopped by when somebody must look; `listing` holds heads, blocks and
 //! pipelines by workspace. Both are sparse and hold keys only, and the listing's keys never change.
@@ -30,32 +38,37 @@ mod create;
 mod definitions;
 mod due;
 mod error;
+mod force;
+mod form;
+mod input;
 mod keys;
 mod load;
+mod objects;
+mod old_form;
 mod outputs;
 mod read;
-mod rows;
+mod stop;
 mod survey;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use aws_sdk_dynamodb::Client;
-use towpath_aws::Bucket;
 use towpath_engine::{PipelineId, Plan, WorkspaceId};
+use towpath_table::Table;
 
 pub use access::{ApiKey, Scope};
 pub use commit::Commit;
 pub use create::{Created, Creation, Idempotency, Takeover};
-pub use definitions::StoredPipeline;
+pub use definitions::{PipelineSummary, StoredPipeline};
 pub use due::{DUE_SHARDS, Due, DueRow};
 pub use error::Error;
-pub use keys::Key;
+pub use input::Input;
 pub use load::Loaded;
-pub use outputs::{IN_ROW, Kept, OutputUrl};
-pub use read::{Kind, Page};
-pub use rows::Input;
+pub use objects::{Objects, OutputUrl};
+pub use outputs::{IN_ROW, StoredOutput};
+pub use read::Page;
 pub use survey::Survey;
+pub use towpath_table::Key;
 
 /// The indexes of the runs table, for whoever counts units.
 pub mod index {
@@ -69,31 +82,29 @@ pub mod index {
 
 type Plans = HashMap<(WorkspaceId, PipelineId, u32), Arc<Plan>>;
 
-/// The records of Towpath, in DynamoDB and S3.
+/// The records of Towpath. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    db: Client,
-    bucket: Bucket,
-    runs: String,
-    executors: String,
+    runs: Arc<dyn Table>,
+    executors: Arc<dyn Table>,
+    objects: Arc<dyn Objects>,
     /// Pinned plans never change, so a warm function reads each once.
     plans: Arc<Mutex<Plans>>,
 }
 
 impl Store {
-    /// The records in these two tables and this bucket.
-    pub fn new(
-        db: Client,
-        bucket: Bucket,
-        runs: impl Into<String>,
-        executors: impl Into<String>,
-    ) -> Self {
+    /// The records in these two tables, with large outputs among these objects.
+    pub fn new(runs: Arc<dyn Table>, executors: Arc<dyn Table>, objects: Arc<dyn Objects>) -> Self {
         Self {
-            db,
-            bucket,
-            runs: runs.into(),
-            executors: executors.into(),
+            runs,
+            executors,
+            objects,
             plans: Arc::default(),
         }
+    }
+
+    /// Reads the head of a run that cannot be: the cheapest call there is, to open the connection before it is needed.
+    pub async fn warm(&self) {
+        let _ = self.runs.get(&Key::new("warm", "NOW#HEAD")).await;
     }
 }

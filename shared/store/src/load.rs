@@ -1,27 +1,27 @@
-//! Loading a run as a transition needs it: three small reads, whatever the length of the pipeline.
+//! Loading a run as a transition needs it: one query, whatever the length of the pipeline.
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::types::KeysAndAttributes;
-use towpath_engine::{Head, PipelineId, Plan, Run, RunId, Step, Wait, WorkspaceId};
+use towpath_engine::{Head, PipelineId, Plan, Run, RunId, Step, StepIndex, Wait, WorkspaceId};
+use towpath_table::{Item, Key, integer};
 
 use crate::commit::HEAD_REV;
-use crate::definitions::StoredPipeline;
-use crate::keys::Key;
-use crate::rows::{Input, Item, key_map, record};
-use crate::{Error, Store};
+use crate::form::{Record, attributes, record};
+use crate::{Error, Input, Store, StoredPipeline, keys};
 
-/// A run and its mailbox, read consistently one by one. What changes between the reads is caught by the commit's
-/// conditions.
+/// A run and its mailbox, each item read consistently. What changes between the reads is caught by the conditions of the
+/// commit, or by a step or mailbox that is newer than its head.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The run.
     pub run: Run,
     /// Its mailbox.
     pub wait: Wait,
+    /// The attributes of the present step's item that this release does not know.
+    pub(crate) unknown: Item,
 }
 
-/// How often a run that is written while it is read is read again. Steps that take no time follow each other in
+/// The number of times a run that is written while it is read is read again. Steps that take no time follow each other in
 /// milliseconds, and a reader is not to be told that there is too much to do.
 const TRIES: u32 = 64;
 
@@ -29,7 +29,7 @@ impl Store {
     /// The run, or `None` if there is none of this id.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if it is written faster than it can be read.
+    /// [`Error::Conflict`] if it is written faster than it can be read; [`Error::Newer`] if a newer release wrote it.
     pub async fn load(&self, id: &RunId) -> Result<Option<Loaded>, Error> {
         for _ in 0..TRIES {
             match self.load_once(id).await {
@@ -41,61 +41,110 @@ impl Store {
     }
 
     async fn load_once(&self, id: &RunId) -> Result<Option<Loaded>, Error> {
-        // The mailbox first: whatever changes the run after that raises its `seq`, so that a wait begun on what is read
-        // here, in whichever order it changed, is refused.
-        let Some(wait) = self.wait(id).await? else {
+        let Some(now) = self.now(id).await? else {
             return Ok(None);
         };
-        let Some(head) = self.head(id).await? else {
-            return Ok(None);
-        };
-        let plan = self
-            .plan(&head.workspace, &head.pipeline.id, head.pipeline.version)
-            .await?;
-        let step = self.step(&head, &plan).await?;
+        // Written after the head was read: together they are a run that never was.
+        let head: Head = record(now.head)?;
+        let newer = |item: &Item| integer(item, HEAD_REV).is_some_and(|rev| rev > head.rev);
+        if newer(&now.step) || newer(&now.wait) {
+            return Err(Error::Conflict);
+        }
+        let pin = &head.pipeline;
+        let plan = self.plan(&head.workspace, &pin.id, pin.version).await?;
+        if plan.step(head.current).is_none() {
+            let why = "its step is not in its pipeline";
+            return Err(Error::damaged(&keys::head(id), why));
+        }
+        let unknown = now.step.clone();
+        let step: Step = record(now.step)?;
+        if step.index != head.current {
+            return Err(Error::Conflict);
+        }
         Ok(Some(Loaded {
+            unknown: unknown_of(&step, unknown)?,
+            wait: record(now.wait)?,
             run: Run::new(head, step, plan),
-            wait,
         }))
     }
 
+    /// The items that a driver loads. `None`: there is no such run.
+    pub(crate) async fn now(&self, id: &RunId) -> Result<Option<Now>, Error> {
+        for again in [true, false] {
+            let (mut head, mut step, mut wait) = (None, None, None);
+            for item in self.runs.query(id.as_str(), keys::NOW).await? {
+                match Key::of(&item).sk.as_str() {
+                    keys::HEAD => head = Some(item),
+                    keys::STEP => step = Some(item),
+                    keys::WAIT => wait = Some(item),
+                    _ => {}
+                }
+            }
+            if let Some(head) = head {
+                let missing = |key| move || Error::missing(&key);
+                return Ok(Some(Now {
+                    head,
+                    step: step.ok_or_else(missing(keys::present_step(id)))?,
+                    wait: wait.ok_or_else(missing(keys::wait(id)))?,
+                }));
+            }
+            // A run of 0.1.0 is turned into this form, once.
+            if !(again && self.migrate(id).await?) {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
     /// The run's mailbox alone.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn wait(&self, id: &RunId) -> Result<Option<Wait>, Error> {
-        self.get(&Key::wait(id)).await?.map(record).transpose()
+        self.live(id, &keys::wait(id)).await
     }
 
     /// The run's head alone.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn head(&self, id: &RunId) -> Result<Option<Head>, Error> {
-        self.get(&Key::head(id)).await?.map(record).transpose()
+        self.live(id, &keys::head(id)).await
     }
 
-    /// What the run was started with.
-    pub async fn input(&self, id: &RunId) -> Result<Input, Error> {
-        let item = self.get(&Key::input(id)).await?;
-        record(item.ok_or_else(|| Error::damaged("INPUT", "it is missing"))?)
-    }
-
-    /// The step the run is at. A record of an older epoch is one that a loop went back to: it reads as pending.
-    async fn step(&self, head: &Head, plan: &Plan) -> Result<Step, Error> {
-        let kind = plan.step(head.current).map(|spec| spec.agent_kind.clone());
-        let kind = kind.ok_or_else(|| Error::damaged("HEAD", "its step is not in its pipeline"))?;
-        let Some(item) = self.get(&Key::step(&head.id, head.current)).await? else {
-            return Ok(Step::pending(head.current, kind, head.epoch));
-        };
-        // Written after the head was read: together the two are a run that never was.
-        let written = item.get(HEAD_REV).and_then(|rev| rev.as_n().ok());
-        if written.is_some_and(|rev| rev.parse::<u64>().is_ok_and(|rev| rev > head.rev)) {
-            return Err(Error::Conflict);
+    async fn live<T: Record>(&self, id: &RunId, key: &Key) -> Result<Option<T>, Error> {
+        if let Some(item) = self.runs.get(key).await? {
+            return record(item).map(Some);
         }
-        let step: Step = record(item)?;
-        Ok(if step.epoch < head.epoch {
-            step.again(head.epoch)
-        } else {
-            step
-        })
+        match self.migrate(id).await? {
+            true => self.runs.get(key).await?.map(record).transpose(),
+            false => Ok(None),
+        }
+    }
+
+    /// The inputs of a run.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn input(&self, id: &RunId) -> Result<Input, Error> {
+        let key = keys::input(id);
+        let item = self.runs.get(&key).await?;
+        record(item.ok_or_else(|| Error::missing(&key))?)
+    }
+
+    /// The record of a step that the run has left, in an earlier round perhaps. `None`: it never was at that step.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn step_left(&self, id: &RunId, step: StepIndex) -> Result<Option<Step>, Error> {
+        let item = self.runs.get(&keys::step(id, step)).await?;
+        item.map(crate::old_form::step_of).transpose()
     }
 
     /// The pinned plan of a pipeline version.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn plan(
         &self,
         workspace: &WorkspaceId,
@@ -103,22 +152,15 @@ impl Store {
         version: u32,
     ) -> Result<Arc<Plan>, Error> {
         let name = (workspace.clone(), id.clone(), version);
-        if let Some(plan) = self
-            .plans
-            .lock()
-            .ok()
-            .and_then(|plans| plans.get(&name).cloned())
-        {
+        let known = self.plans.lock().ok();
+        if let Some(plan) = known.and_then(|plans| plans.get(&name).cloned()) {
             return Ok(plan);
         }
-        let key = Key::pipeline_version(workspace, id, version);
-        let item = self
-            .get(&key)
-            .await?
-            .ok_or_else(|| Error::damaged(&key.pk, "the version is missing"))?;
-        let stored: StoredPipeline = record(item)?;
+        let key = keys::pipeline_version(workspace, id, version);
+        let item = self.runs.get(&key).await?;
+        let stored: StoredPipeline = record(item.ok_or_else(|| Error::missing(&key))?)?;
         let plan = Plan::new(stored.pipeline.enabled())
-            .ok_or_else(|| Error::damaged(&key.pk, "it has no steps"))?;
+            .ok_or_else(|| Error::damaged(&key, "it has no steps"))?;
         let plan = Arc::new(plan);
         if let Ok(mut plans) = self.plans.lock() {
             // A function that serves very many pipelines forgets them all now and then rather than growing.
@@ -129,67 +171,22 @@ impl Store {
         }
         Ok(plan)
     }
+}
 
-    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {
-        self.get_from(&self.runs, key).await
-    }
+/// The items that a driver loads.
+pub(crate) struct Now {
+    pub(crate) head: Item,
+    pub(crate) step: Item,
+    pub(crate) wait: Item,
+}
 
-    pub(crate) async fn get_from(&self, table: &str, key: &Key) -> Result<Option<Item>, Error> {
-        let request = self
-            .db
-            .get_item()
-            .table_name(table)
-            .set_key(Some(key_map(key)))
-            .consistent_read(true);
-        Ok(request.send().await.map_err(Error::from_sdk)?.item)
-    }
-
-    /// The items of these keys, in their order. At most 100.
-    pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, Error> {
-        let mut found: std::collections::HashMap<Key, Item> = std::collections::HashMap::new();
-        let mut wanted: Vec<Item> = keys.iter().map(key_map).collect();
-        for _ in 0..8 {
-            let ask = KeysAndAttributes::builder()
-                .set_keys(Some(wanted))
-                .consistent_read(true)
-                .build();
-            let ask = ask.map_err(|e| Error::Broken(e.to_string()))?;
-            let answer = self
-                .db
-                .batch_get_item()
-                .request_items(&self.runs, ask)
-                .send()
-                .await;
-            let answer = answer.map_err(Error::from_sdk)?;
-            for item in answer
-                .responses
-                .unwrap_or_default()
-                .remove(&self.runs)
-                .unwrap_or_default()
-            {
-                let part = |name: &str| {
-                    item.get(name)
-                        .and_then(|v| v.as_s().ok())
-                        .cloned()
-                        .unwrap_or_default()
-                };
-                found.insert(
-                    Key {
-                        pk: part("pk"),
-                        sk: part("sk"),
-                    },
-                    item,
-                );
-            }
-            let left = answer
-                .unprocessed_keys
-                .unwrap_or_default()
-                .remove(&self.runs);
-            wanted = left.map(|left| left.keys).unwrap_or_default();
-            if wanted.is_empty() {
-                return Ok(keys.iter().map(|key| found.remove(key)).collect());
-            }
-        }
-        Err(Error::Throttled)
-    }
+/// The attributes of a step's item that are not of its record.
+fn unknown_of(step: &Step, mut item: Item) -> Result<Item, Error> {
+    let known = attributes(&Key::of(&item), step)?;
+    let ours = ["pk", "sk", "v", HEAD_REV];
+    item.retain(|name, _| {
+        let name = name.as_str();
+        !known.contains_key(name) && !Step::OPTIONAL.contains(&name) && !ours.contains(&name)
+    });
+    Ok(item)
 }

@@ -1,154 +1,129 @@
 //! Outputs: the text of a small one in its row, a large one in the bucket, with its row saying which object it is.
 //!
 //! An object is put before the commit that refers to it, and its key holds a part of its text's hash. So what a row
-//! refers to is there, whole, and whoever loses a race over the same attempt (a repeated invocation, two people who
+//! refers to is there, whole, and whoever loses a race over the same output (a repeated invocation, two people who
 //! approve different texts at once) has put another object, or the same one again: never one in place of the winner's.
 //! What the loser put is referred to by nobody.
 
-use std::time::{Duration, SystemTime};
-
-use bytes::Bytes;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use towpath_engine::{Output, RunId, StepIndex, Timestamp};
+use towpath_engine::{Output, RunId, StepIndex};
+use towpath_table::Write;
 
-use crate::keys::Key;
-use crate::rows::{Write, item, record};
-use crate::{Error, Store};
+use crate::form::{put, record};
+use crate::{Error, OutputUrl, Store, keys};
 
-/// The most an output may be, in bytes, to be kept in its row.
+/// The most bytes that an output may have to be kept in its row.
 pub const IN_ROW: usize = 200 * 1024;
 
-/// How long a URL of an output can be used: long enough to begin a download with.
-const URL_VALID: Duration = Duration::from_secs(15 * 60);
-
-const TEXT: &str = "text/plain; charset=utf-8";
-
-/// An output as it is kept.
+/// An output as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Kept {
-    /// In its row.
+pub enum StoredOutput {
+    /// An output in its row.
     Row {
-        /// The whole of it.
+        /// The whole text.
         text: String,
     },
-    /// In the bucket.
+    /// An output in the bucket.
     Object {
-        /// Under which key.
+        /// The key of the object.
         object: String,
-        /// Its size.
+        /// The size of the text in bytes.
         bytes: u64,
-        /// The SHA-256 of it, in hexadecimal digits.
+        /// The SHA-256 of the text, in hexadecimal digits.
         sha256: String,
     },
 }
 
-/// A URL by which whoever has it fetches an output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputUrl {
-    /// The URL. Not for logs.
-    pub url: String,
-    /// Until when it can be used, by the clock of S3.
-    pub expires_at: Timestamp,
-}
-
 impl Store {
     /// An output, or where it is.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn output(
         &self,
         run: &RunId,
         step: StepIndex,
-        attempt: u32,
-    ) -> Result<Option<Kept>, Error> {
-        let item = self.get(&Key::output(run, step, attempt)).await?;
+        number: u32,
+    ) -> Result<Option<StoredOutput>, Error> {
+        let item = self.runs.get(&keys::output(run, step, number)).await?;
         item.map(record).transpose()
     }
 
-    /// A URL of an object of the bucket. It is for whoever may read the output: who that is, is for the caller to know.
+    /// A URL of an object of the bucket.
+    ///
+    /// # Errors
+    /// If it cannot be signed.
     pub fn output_url(&self, object: &str) -> Result<OutputUrl, Error> {
-        let presigned = self.bucket.presign(object, SystemTime::now(), URL_VALID);
-        let presigned = presigned.map_err(|e| Error::Broken(e.to_string()))?;
-        let expires = presigned.expires.duration_since(SystemTime::UNIX_EPOCH);
-        let expires = expires.map_err(|e| Error::Broken(e.to_string()))?;
-        Ok(OutputUrl {
-            url: presigned.url,
-            expires_at: Timestamp(u64::try_from(expires.as_millis()).unwrap_or(u64::MAX)),
-        })
+        self.objects.url(object)
     }
 
-    /// Keeps outputs as far as that is done before the commit, and returns the writes that are a part of it.
-    pub(crate) async fn keep(&self, run: &RunId, outputs: &[Output]) -> Result<Vec<Write>, Error> {
-        let kept = outputs.iter().map(|output| async move {
-            let kept = match output.text.len() {
-                0..=IN_ROW => Kept::Row {
+    /// Stores outputs as far as that is done before the commit, and returns the writes that are a part of it.
+    pub(crate) async fn keep(&self, run: &RunId, outputs: &[&Output]) -> Result<Vec<Write>, Error> {
+        let stored = outputs.iter().map(|output| async move {
+            let stored = match output.text.len() {
+                0..=IN_ROW => StoredOutput::Row {
                     text: output.text.clone(),
                 },
-                _ => self.put(run, output).await?,
+                _ => self.put_object(run, output).await?,
             };
-            let key = Key::output(run, output.step, output.attempt);
-            Ok::<_, Error>(Write::Over(item(&key, &kept)?))
+            put(keys::output(run, output.step, output.number), &stored)
         });
-        try_join_all(kept).await
+        try_join_all(stored).await
     }
 
-    async fn put(&self, run: &RunId, output: &Output) -> Result<Kept, Error> {
-        let body = Bytes::from(output.text.clone());
-        let hash: [u8; 32] = Sha256::digest(&body).into();
+    async fn put_object(&self, run: &RunId, output: &Output) -> Result<StoredOutput, Error> {
+        let hash: [u8; 32] = Sha256::digest(&output.text).into();
         let sha256: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let object = object_key(run, output, &sha256);
-        let bytes = body.len() as u64;
-        let put = self.bucket.put(&object, body, TEXT, hash).await;
-        put.map_err(Error::from_sdk)?;
-        Ok(Kept::Object {
+        self.objects.put(&object, &output.text, hash).await?;
+        Ok(StoredOutput::Object {
             object,
-            bytes,
+            bytes: output.text.len() as u64,
             sha256,
         })
     }
 }
 
-/// Everything of a run is under one prefix. 128 bits of the hash tell the texts of one attempt apart.
+/// The key of an object. Everything of a run is under one prefix; 128 bits of the hash tell apart the texts of one
+/// output.
 fn object_key(run: &RunId, output: &Output, sha256: &str) -> String {
     let hash: String = sha256.chars().take(32).collect();
-    format!(
-        "runs/{run}/{:04}/{:05}/{hash}",
-        output.step.0, output.attempt
-    )
+    let (step, number) = (output.step.0, output.number);
+    format!("runs/{run}/{step:04}/{number:05}/{hash}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::form::attributes;
+    use towpath_table::Key;
 
     #[test]
-    fn rows_say_what_they_hold_and_those_written_before_are_read() {
-        let key = Key {
-            pk: "run".to_owned(),
-            sk: "OUT#0000#00001".to_owned(),
-        };
-        let object = Kept::Object {
+    fn rows_say_what_they_hold() {
+        let key = Key::new("run", "OUT#0000#00001");
+        let object = StoredOutput::Object {
             object: "runs/run/0000/00001/ab".to_owned(),
             bytes: 204_801,
             sha256: "ab".to_owned(),
         };
-        let text = Kept::Row {
+        let text = StoredOutput::Row {
             text: "all of it".to_owned(),
         };
-        for kept in [text.clone(), object] {
-            assert_eq!(record::<Kept>(item(&key, &kept).unwrap()).unwrap(), kept);
+        for stored in [text, object] {
+            let item = attributes(&key, &stored).unwrap();
+            assert_eq!(record::<StoredOutput>(item).unwrap(), stored);
         }
-        let old = item(&key, &serde_json::json!({ "text": "all of it" })).unwrap();
-        assert_eq!(record::<Kept>(old).unwrap(), text);
     }
 
     #[test]
-    fn two_texts_of_one_attempt_are_two_objects() {
+    fn two_texts_of_one_output_are_two_objects() {
         let run: RunId = RunId::from_ulid("00000000000000000000000001").unwrap();
         let output = Output {
             step: StepIndex(3),
-            attempt: 2,
+            number: 2,
             text: String::new(),
         };
         let (one, other) = ("a".repeat(64), "b".repeat(64));

@@ -1,23 +1,11 @@
-//! What the outside reads: lists, and a run's steps and audit.
+//! What clients read: lists, and a run's steps and audit.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use serde::de::DeserializeOwned;
-use towpath_engine::{Audit, RunId, Step, WorkspaceId};
+use towpath_engine::{Audit, Block, Head, JobId, JobRef, RunId, Step, WorkspaceId};
+use towpath_table::{Found, Item, Key, Range, Search, string, text};
 
-use crate::keys::Key;
-use crate::rows::{Item, key_map, record};
-use crate::{Error, Store, index};
-
-/// What a workspace can list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Runs, by id: the newest first.
-    Run,
-    /// Blocks, by name.
-    Block,
-    /// Pipelines, by name.
-    Pipeline,
-}
+use crate::form::record;
+use crate::{Error, PipelineSummary, Store, definitions, index, keys, old_form};
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,124 +16,148 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// The most records of one part of a list.
+const PAGE: i32 = 50;
+
 impl Store {
-    /// A part of what a workspace has: at most 50 records, after the one named `after`. `T` is [`towpath_engine::Head`],
-    /// [`towpath_engine::Block`] or [`crate::StoredPipeline`].
-    pub async fn list<T: DeserializeOwned>(
+    /// A part of the runs of a workspace, the newest first, behind the one named `after`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn runs(
         &self,
         workspace: &WorkspaceId,
-        kind: Kind,
         after: Option<&str>,
-    ) -> Result<Page<T>, Error> {
-        let (listing, forward, compare) = match kind {
-            Kind::Run => (format!("{workspace}#run"), false, "<"),
-            Kind::Block => (format!("{workspace}#block"), true, ">"),
-            Kind::Pipeline => (format!("{workspace}#pipeline"), true, ">"),
-        };
-        let condition = match after {
-            Some(_) => format!("listing = :listing AND listedAt {compare} :after"),
-            None => "listing = :listing".to_owned(),
-        };
-        let mut query = self
-            .db
-            .query()
-            .table_name(&self.runs)
-            .index_name(index::LISTING)
-            .key_condition_expression(condition)
-            .expression_attribute_values(":listing", AttributeValue::S(listing))
-            .scan_index_forward(forward)
-            .limit(50);
-        if let Some(after) = after {
-            query =
-                query.expression_attribute_values(":after", AttributeValue::S(after.to_owned()));
-        }
-        let answer = query.send().await.map_err(Error::from_sdk)?;
-        let more = answer.last_evaluated_key.is_some();
-        let found = answer.items.unwrap_or_default();
-        let text = |item: &Item, name: &str| {
-            item.get(name)
-                .and_then(|v| v.as_s().ok())
-                .cloned()
-                .unwrap_or_default()
-        };
-        let keys: Vec<Key> = found
-            .iter()
-            .map(|item| Key {
-                pk: text(item, "pk"),
-                sk: text(item, "sk"),
-            })
-            .collect();
-        let next = found
-            .last()
-            .filter(|_| more)
-            .map(|item| text(item, "listedAt"));
-        let items = if keys.is_empty() {
-            Vec::new()
-        } else {
-            self.get_many(&keys).await?
-        };
-        let items = items
-            .into_iter()
-            .flatten()
-            .map(record)
-            .collect::<Result<_, _>>()?;
-        Ok(Page { items, next })
+    ) -> Result<Page<Head>, Error> {
+        let listing = (format!("{workspace}#run"), false);
+        self.page(listing, after, |item| match Key::of(&item).sk.as_str() {
+            keys::HEAD => record(item),
+            _ => old_form::head_of(item, 0),
+        })
+        .await
     }
 
-    /// Every step record of a run, in order. Steps that nothing has happened to have none.
+    /// A part of the blocks of a workspace, by id, behind the one named `after`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn blocks(
+        &self,
+        workspace: &WorkspaceId,
+        after: Option<&str>,
+    ) -> Result<Page<Block>, Error> {
+        self.page((format!("{workspace}#block"), true), after, record)
+            .await
+    }
+
+    /// A part of the pipelines of a workspace, by id, behind the one named `after`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn pipelines(
+        &self,
+        workspace: &WorkspaceId,
+        after: Option<&str>,
+    ) -> Result<Page<PipelineSummary>, Error> {
+        let listing = (format!("{workspace}#pipeline"), true);
+        self.page(listing, after, definitions::summary).await
+    }
+
+    async fn page<T>(
+        &self,
+        (listing, ascending): (String, bool),
+        after: Option<&str>,
+        read: impl Fn(Item) -> Result<T, Error>,
+    ) -> Result<Page<T>, Error> {
+        let search = Search {
+            index: index::LISTING,
+            partition: ("listing", listing),
+            sort: "listedAt",
+            range: match after {
+                None => Range::All,
+                Some(after) if ascending => Range::Above(string(after)),
+                Some(after) => Range::Below(string(after)),
+            },
+            ascending,
+            limit: PAGE,
+        };
+        let Found { items: found, more } = self.runs.search(&search).await?;
+        let keys: Vec<Key> = found.iter().map(Key::of).collect();
+        let next = found.last().filter(|_| more);
+        let next = next.map(|item| text(item, "listedAt"));
+        let items = self.runs.get_many(&keys).await?;
+        // What the index still names may be gone, or have moved, by now.
+        let there = |item: &Item| item.contains_key("listing");
+        let items = items.into_iter().flatten().filter(there).map(read);
+        Ok(Page {
+            items: items.collect::<Result<_, _>>()?,
+            next,
+        })
+    }
+
+    /// The record of every step that a run has left, and of the one it is at, in order.
+    ///
+    /// # Errors
+    /// If one cannot be read.
     pub async fn steps(&self, run: &RunId) -> Result<Vec<Step>, Error> {
-        self.all(run, Key::STEPS).await
+        let left = self.runs.query(run.as_str(), keys::STEPS).await?;
+        let present = self.runs.get(&keys::present_step(run)).await?;
+        let mut steps = Vec::with_capacity(left.len() + 1);
+        for item in left {
+            steps.push(old_form::step_of(item)?);
+        }
+        if let Some(present) = present.map(record::<Step>).transpose()? {
+            // What lies ahead of the run was left in an earlier round, and is to be done again.
+            steps.retain(|step| step.index < present.index);
+            steps.push(present);
+        }
+        Ok(steps)
     }
 
     /// Every answer a human gave to a run.
+    ///
+    /// # Errors
+    /// If one cannot be read.
     pub async fn audits(&self, run: &RunId) -> Result<Vec<Audit>, Error> {
-        self.all(run, Key::AUDITS).await
+        self.all(run, keys::AUDITS).await
     }
 
     /// The answer that settled a subject.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub async fn audit(&self, run: &RunId, subject: &str) -> Result<Option<Audit>, Error> {
-        self.get(&Key::audit(run, subject))
-            .await?
-            .map(record)
-            .transpose()
+        let item = self.runs.get(&keys::audit(run, subject)).await?;
+        item.map(record).transpose()
+    }
+
+    /// The jobs of a run that must be gone and are not known to be.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn reaps(&self, run: &RunId) -> Result<Vec<JobRef>, Error> {
+        let items = self.runs.query(run.as_str(), keys::REAPS).await?;
+        items.into_iter().map(job_ref).collect()
+    }
+
+    /// A job that must be gone, if it is not known to be.
+    ///
+    /// # Errors
+    /// If its row cannot be read.
+    pub async fn reap(&self, job: &JobId) -> Result<Option<JobRef>, Error> {
+        let item = self.runs.get(&keys::reap(job)).await?;
+        item.map(job_ref).transpose()
     }
 
     async fn all<T: DeserializeOwned>(&self, run: &RunId, prefix: &str) -> Result<Vec<T>, Error> {
-        let mut records = Vec::new();
-        let mut from: Option<Item> = None;
-        loop {
-            let query = self
-                .db
-                .query()
-                .table_name(&self.runs)
-                .key_condition_expression("pk = :run AND begins_with(sk, :prefix)")
-                .expression_attribute_values(":run", AttributeValue::S(run.to_string()))
-                .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
-                .consistent_read(true)
-                .set_exclusive_start_key(from);
-            let answer = query.send().await.map_err(Error::from_sdk)?;
-            for item in answer.items.unwrap_or_default() {
-                records.push(record(item)?);
-            }
-            from = answer.last_evaluated_key;
-            if from.is_none() {
-                return Ok(records);
-            }
-        }
+        let items = self.runs.query(run.as_str(), prefix).await?;
+        items.into_iter().map(record).collect()
     }
+}
 
-    /// Reads the head of a run that cannot be: the cheapest call there is, to open the connection before it is needed.
-    pub async fn warm(&self) {
-        let key = Key {
-            pk: "warm".to_owned(),
-            sk: "HEAD".to_owned(),
-        };
-        let _ = self
-            .db
-            .get_item()
-            .table_name(&self.runs)
-            .set_key(Some(key_map(&key)))
-            .send()
-            .await;
-    }
+/// The job of a row of what must be gone. Rows of 0.1.0 name no runtime.
+pub(crate) fn job_ref(mut item: Item) -> Result<JobRef, Error> {
+    item.entry("runtime".to_owned())
+        .or_insert_with(|| string(old_form::RUNTIME));
+    record(item)
 }

@@ -1,51 +1,50 @@
 //! The survey: every run's head and mailbox, every lock and every job that must be gone. It reads the whole table, so it
 //! is for an operator's eye, never for a request.
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use towpath_engine::{BlockId, Head, JobId, RunId, Timestamp, Wait, WorkspaceId};
+use towpath_engine::{BlockId, Head, JobRef, RunId, Timestamp, Wait, WorkspaceId};
+use towpath_table::{Condition, Item, Key, Write, integer, string};
 
-use crate::keys::Key;
-use crate::rows::{Item, Lock, Reap, key_map, record, string};
-use crate::{Error, Store};
+use crate::create::Lock;
+use crate::form::{put, record};
+use crate::read::job_ref;
+use crate::{Error, Store, keys, old_form};
 
-/// What there is.
+/// What a look at the whole table found.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// Where each run stands.
+    /// The head of each run.
     pub heads: Vec<Head>,
-    /// What each run waits for.
+    /// The mailbox of each run.
     pub waits: Vec<(RunId, Wait)>,
-    /// Who may have a live run on each block.
+    /// The lock of each block that has one.
     pub locks: Vec<(WorkspaceId, BlockId, RunId)>,
     /// The jobs that must be gone, and when somebody looks at each next.
-    pub reaps: Vec<(JobId, Timestamp)>,
+    pub reaps: Vec<(JobRef, Timestamp)>,
+    /// The items that this release cannot read, with the reason.
+    pub unreadable: Vec<String>,
 }
 
 impl Store {
     /// Surveys everything. A thousand items cost about 128 read units.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
     pub async fn survey(&self) -> Result<Survey, Error> {
-        let (mut survey, mut from) = (Survey::default(), None);
-        loop {
-            let scan = self
-                .db
-                .scan()
-                .table_name(&self.runs)
-                .consistent_read(true)
-                .filter_expression("sk IN (:head, :wait, :lock) OR begins_with(sk, :reap)")
-                .expression_attribute_values(":head", AttributeValue::S("HEAD".to_owned()))
-                .expression_attribute_values(":wait", AttributeValue::S("WAIT".to_owned()))
-                .expression_attribute_values(":lock", AttributeValue::S("LOCK".to_owned()))
-                .expression_attribute_values(":reap", AttributeValue::S(Key::REAPS.to_owned()))
-                .set_exclusive_start_key(from);
-            let page = scan.send().await.map_err(Error::from_sdk)?;
-            for item in page.items.unwrap_or_default() {
-                survey.add(item)?;
-            }
-            from = page.last_evaluated_key;
-            if from.is_none() {
-                return Ok(survey);
+        let [head, wait] = old_form::SORT_KEYS;
+        let old = self.runs.scan(&[head, wait]).await?;
+        for item in old.iter().filter(|item| !old_form::moved(item)) {
+            if let Ok(run) = Key::of(item).pk.parse() {
+                self.migrate(&run).await?;
             }
         }
+        let mut survey = Survey::default();
+        let wanted = [keys::HEAD, keys::WAIT, keys::LOCK, keys::REAPS];
+        for item in self.runs.scan(&wanted).await? {
+            if let Err(error) = survey.add(item) {
+                survey.unreadable.push(error.to_string());
+            }
+        }
+        Ok(survey)
     }
 
     /// Lets a block go whose lock names a run that is over.
@@ -58,47 +57,43 @@ impl Store {
         block: &BlockId,
         run: &RunId,
     ) -> Result<(), Error> {
-        let delete = self
-            .db
-            .delete_item()
-            .table_name(&self.runs)
-            .set_key(Some(key_map(&Key::lock(workspace, block))))
-            .condition_expression("#run = :run")
-            .expression_attribute_names("#run", "run")
-            .expression_attribute_values(":run", string(run));
-        delete.send().await.map_err(Error::from_sdk)?;
-        Ok(())
+        let delete = Write::delete(keys::lock(workspace, block));
+        let delete = delete.when(Condition::Equals("run", string(run)));
+        Ok(self.runs.write(delete).await?)
+    }
+
+    /// Gives a live run the lock of its block back, if the lock was lost.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the block has a lock by now.
+    pub async fn lock_again(&self, head: &Head) -> Result<(), Error> {
+        let lock = Lock {
+            run: head.id.clone(),
+        };
+        let lock = put(keys::lock(&head.workspace, &head.block), &lock)?;
+        Ok(self.runs.write(lock.when(Condition::Absent)).await?)
     }
 }
 
 impl Survey {
     fn add(&mut self, item: Item) -> Result<(), Error> {
-        let text = |name: &str| {
-            item.get(name)
-                .and_then(|value| value.as_s().ok())
-                .cloned()
-                .unwrap_or_default()
-        };
-        let (pk, sk) = (text("pk"), text("sk"));
-        let due = item
-            .get("dueAt")
-            .and_then(|value| value.as_n().ok()?.parse().ok())
-            .map_or(Timestamp(0), Timestamp);
-        match sk.as_str() {
-            "HEAD" => self.heads.push(record(item)?),
-            "WAIT" => {
-                let run = pk.parse().map_err(|e| Error::damaged(&pk, e))?;
+        let key = Key::of(&item);
+        let due = integer(&item, "dueAt").map_or(Timestamp(0), Timestamp);
+        match key.sk.as_str() {
+            keys::HEAD => self.heads.push(record(item)?),
+            keys::WAIT => {
+                let run = key.pk.parse().map_err(|e| Error::damaged(&key, e))?;
                 self.waits.push((run, record(item)?));
             }
-            "LOCK" => {
-                let broken = || Error::damaged(&pk, "it is no block's");
-                let (workspace, block) = pk.split_once("#block#").ok_or_else(broken)?;
+            keys::LOCK => {
+                let broken = || Error::damaged(&key, "it is no block's");
+                let (workspace, block) = key.pk.split_once("#block#").ok_or_else(broken)?;
                 let parsed = workspace.parse().ok().zip(block.parse().ok());
                 let (workspace, block) = parsed.ok_or_else(broken)?;
                 self.locks
                     .push((workspace, block, record::<Lock>(item)?.run));
             }
-            _ => self.reaps.push((record::<Reap>(item)?.job, due)),
+            _ => self.reaps.push((job_ref(item)?, due)),
         }
         Ok(())
     }

@@ -311,6 +311,11 @@ impl Expression {
                 self.name(name),
                 self.value(value.clone())
             ),
+            Condition::AbsentOrAtMost(name, most) => format!(
+                "(attribute_not_exists(pk) OR {} <= {})",
+                self.name(name),
+                self.value(crate::number(most))
+            ),
             Condition::OneOf(name, values) => {
                 let name = self.name(name);
                 let values = values.iter().map(|value| self.value(value.clone()));

@@ -127,6 +127,9 @@ fn holds(condition: &Condition, item: Option<&Item>) -> bool {
         Condition::Present => item.is_some(),
         Condition::Equals(name, value) => has(name, value),
         Condition::AbsentOrEquals(name, value) => item.is_none() || has(name, value),
+        Condition::AbsentOrAtMost(name, most) => {
+            item.is_none_or(|item| integer(item, name).is_some_and(|number| number <= *most))
+        }
         Condition::Lacks(name) => item.is_none_or(|item| !item.contains_key(*name)),
         Condition::OneOf(name, values) => values.iter().any(|value| has(name, value)),
     }

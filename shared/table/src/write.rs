@@ -50,6 +50,8 @@ pub enum Condition {
     Equals(&'static str, AttributeValue),
     /// There is no item, or its attribute has this value.
     AbsentOrEquals(&'static str, AttributeValue),
+    /// There is no item, or its attribute is a number of at most this.
+    AbsentOrAtMost(&'static str, u64),
     /// The item has no such attribute.
     Lacks(&'static str),
     /// The attribute has one of these values.

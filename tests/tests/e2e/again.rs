@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use towpath_engine::{Block, BlockStatus, FailureKind, RunId, Say, Status, StepIndex};
+use towpath_engine::{AuditAction, Block, BlockStatus, FailureKind, RunId, Status, StepIndex};
 use towpath_tests::World;
 
 use crate::jobs::job;
@@ -56,7 +56,10 @@ async fn a_stop_takes_the_job_with_it_and_can_be_said_twice() {
     let [audit] = &after.audit[..] else {
         panic!("{:?}", after.audit)
     };
-    assert_eq!((audit.action, &audit.actor[..]), (Say::Stop, "local"));
+    assert_eq!(
+        (audit.action, &audit.actor[..]),
+        (AuditAction::Stop, "local")
+    );
     world.start("work", "work").await;
     world.standing.stop().await;
 }

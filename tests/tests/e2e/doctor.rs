@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use towpath_engine::{JobId, Role, Status, StepIndex};
-use towpath_shell::Finding;
+use towpath_engine::{JobId, Status};
+use towpath_service::Finding;
 use towpath_tests::World;
 
 use super::{done, world};
@@ -20,6 +20,7 @@ async fn findings(world: &World) -> Vec<Finding> {
     let jobs = towpath::doctor::seen(Some(&standing.process), Some(&standing.jobs)).await;
     standing
         .operator
+        .doctor
         .examine(&jobs)
         .await
         .unwrap()
@@ -29,7 +30,13 @@ async fn findings(world: &World) -> Vec<Finding> {
 
 async fn mend(world: &World) {
     for finding in findings(world).await {
-        world.standing.operator.mend(&finding).await.unwrap();
+        world
+            .standing
+            .operator
+            .doctor
+            .repair(&finding)
+            .await
+            .unwrap();
     }
 }
 
@@ -102,12 +109,12 @@ async fn an_execution_and_a_job_that_no_run_has_are_named_and_stopped() {
     forbid(&world, "ApiFunction", "Wake");
     world.stop(&stopped).await.done();
     let stray = format!("{stopped}-1");
-    let job = JobId::derive(&run, StepIndex(0), 9, Role::Main);
+    let job = JobId::derive(&run, 9);
     towpath_tests::start_by_hand(&world, &job, &["sleep", "1000"]).await;
     let found = findings(&world).await;
     let named = |finding: &Finding| match finding {
         Finding::OrphanExecution { name, .. } => *name == stray,
-        Finding::OrphanJob { job: orphan } => *orphan == job,
+        Finding::OrphanJob { job: orphan } => orphan.job == job,
         _ => false,
     };
     assert!(found.len() == 2 && found.iter().all(named), "{found:?}");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use towpath_engine::{ApprovalStatus, Audit, BlockStatus, FailureKind, Say, Status};
+use towpath_engine::{ApprovalStatus, Audit, AuditAction, BlockStatus, FailureKind, Status};
 use towpath_store::Scope;
 use towpath_tests::{World, ask};
 
@@ -35,7 +35,7 @@ steps:
   - { agentKind: printer, runtime: { kind: simulated, output: Printed. } }
 "#;
 
-fn line(audit: &Audit) -> (&str, Say, &str, Option<&str>) {
+fn line(audit: &Audit) -> (&str, AuditAction, &str, Option<&str>) {
     let reason = audit.reason.as_deref();
     (&audit.actor, audit.action, &audit.subject, reason)
 }
@@ -53,7 +53,7 @@ async fn an_inline_step_is_approved_and_the_run_goes_on() {
     assert_eq!(world.output(&run, 1).await, "Printed.");
     assert_eq!(
         line(&view.audit[0]),
-        ("local", Say::Approve, &subject[..], None)
+        ("local", AuditAction::Approve, &subject[..], None)
     );
     world.quiet().await;
     world.standing.stop().await;
@@ -84,7 +84,7 @@ async fn a_decision_takes_one_of_its_options_and_nothing_else() {
     assert_eq!(view.steps[0].decisions[0].chosen.as_deref(), Some("blue"));
     assert_eq!(
         line(&view.audit[0]),
-        ("local", Say::Decide, &decision[..], Some("blue"))
+        ("local", AuditAction::Decide, &decision[..], Some("blue"))
     );
     world.standing.stop().await;
 }
@@ -118,7 +118,7 @@ async fn an_edited_proposal_is_the_output_from_then_on() {
     let view = world.over(&run).await;
     done(&view);
     assert_eq!(world.output(&run, 0).await, "A better draft.");
-    let first = format!("/runs/{run}/steps/0/output?attempt=1");
+    let first = format!("/runs/{run}/steps/0/output?number=2");
     let first: Value = world.client.get(&first).await.unwrap();
     assert_eq!(first["text"], "A draft.", "what was proposed is kept");
     world.standing.stop().await;
@@ -182,7 +182,12 @@ async fn a_rejected_result_ends_the_run_and_blocks_the_block() {
     assert_eq!(block.status, BlockStatus::Blocked);
     assert_eq!(
         line(&view.audit[0]),
-        ("local", Say::Reject, &subject[..], Some("off topic"))
+        (
+            "local",
+            AuditAction::Reject,
+            &subject[..],
+            Some("off topic")
+        )
     );
     world.standing.stop().await;
 }
@@ -199,7 +204,7 @@ async fn an_answer_given_twice_is_one_answer_and_another_is_refused() {
         ask(&erin, http::Method::POST, &path(verb), &[], body).await
     };
 
-    let unasked = world.say(&run, "apr-1-1", "approve", &json!({})).await;
+    let unasked = world.say(&run, "apr-9", "approve", &json!({})).await;
     assert_eq!(unasked.no(), (409, "not_waiting".into(), None));
     let unfit = world.decide(&run, &subject, "yes").await;
     assert_eq!(unfit.no(), (422, "invalid_request".into(), None));

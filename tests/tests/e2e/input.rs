@@ -337,7 +337,7 @@ async fn a_pipeline_that_cannot_run_is_told_everything_that_is_wrong_with_it() {
     ] });
     let answer = world.ask(Method::PUT, "/pipelines/bad", &pipeline).await;
     assert_eq!(answer.no(), no(422, "invalid_pipeline", None));
-    let flaws = answer.problem().flaws;
+    let flaws = answer.problem().errors;
     let places: Vec<_> = flaws.iter().map(|flaw| flaw.path.as_str()).collect();
     let expected = [
         "steps[0]",

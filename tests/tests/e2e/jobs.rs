@@ -50,12 +50,8 @@ steps:
     );
 
     // A job is told where the outputs before it are.
-    let job = JobId::derive(
-        &run,
-        towpath_engine::StepIndex(3),
-        1,
-        towpath_engine::Role::Main,
-    );
+    // Each step before it made a call and an output.
+    let job = JobId::derive(&run, 7);
     let context = std::fs::read(world.standing.jobs.join(job.as_str()).join("context.json"));
     let context: Value = serde_json::from_slice(&context.unwrap()).unwrap();
     let outputs = context["outputs"].as_array().unwrap();

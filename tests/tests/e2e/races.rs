@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::json;
-use towpath_engine::{FailureKind, Next, Reply, RunId, Status, Wait};
+use towpath_engine::{Answer, FailureKind, Next, RunId, Status, Wait};
 use towpath_local::Duplicates;
 use towpath_store::Commit;
 use towpath_tests::World;
@@ -39,7 +39,7 @@ async fn wait(world: &World, run: &RunId) -> Wait {
 /// Approves at the first moment at which there is anything to approve.
 async fn approve_at_once(world: &World, run: &RunId) {
     loop {
-        let answer = world.say(run, "apr-0-1", "approve", &json!({})).await;
+        let answer = world.say(run, "apr-3", "approve", &json!({})).await;
         if answer.status == 200 {
             return;
         }
@@ -73,7 +73,7 @@ async fn an_answer_may_come_in_the_moment_the_driver_times_out() {
         for _ in 0..number * 8 {
             tokio::task::yield_now().await;
         }
-        world.approve(run, "apr-0-1").await;
+        world.approve(run, "apr-3").await;
     };
     world.clock.advance(Duration::from_secs(24 * 3600));
     join_all(runs.iter().enumerate().map(approve)).await;
@@ -113,7 +113,7 @@ async fn an_invocation_that_was_held_up_does_not_take_the_run_from_a_newer_one()
         }
         assert_eq!(wait(&world, run).await, before, "nothing is written");
     }
-    world.approve(&asks, "apr-0-1").await;
+    world.approve(&asks, "apr-3").await;
     done(&world.end_soon(&asks).await);
     world.stop(&works).await.done();
     world.quiet().await;
@@ -135,7 +135,7 @@ async fn an_answer_whose_token_leads_nowhere_is_not_lost() {
     )
     .await;
     assert_eq!(wait(&world, &run).await.token.as_deref(), Some("held-up"));
-    world.approve(&run, "apr-0-1").await;
+    world.approve(&run, "apr-3").await;
     world.pass(Duration::from_secs(24 * 3600)).await;
     done(&world.end(&run).await);
     world.quiet().await;
@@ -147,18 +147,16 @@ async fn answer_and_die(world: &World, run: &RunId, subject: &str) {
     let app = &world.standing.operator;
     let loaded = app.store.load(run).await.unwrap().unwrap();
     let (mut answered, now) = (loaded.run.clone(), app.now());
-    let reply = Reply::Approve { proposal: None };
-    towpath_engine::answer(&mut answered, subject, &reply, "local", now).unwrap();
+    let said = Answer::Approve { proposal: None };
+    towpath_engine::answer(&mut answered, subject, &said, "local", now).unwrap();
     let wait = loaded.wait.wake(Next::Advance, now);
     let commit = Commit {
-        before: &loaded.run.head,
-        head: &answered.head,
-        step: Some(&answered.step).filter(|step| step.attempt > 0),
-        changes: &answered.changes,
+        before: &loaded,
+        after: &answered,
         wait: &wait,
-        reap_at: now,
+        now,
     };
-    app.store.commit(&commit).await.unwrap();
+    app.store.commit(commit).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

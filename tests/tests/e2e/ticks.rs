@@ -32,7 +32,7 @@ async fn rows_that_cannot_be_seen_to_do_not_starve_their_shard() {
         .table_name(&table)
         .key("pk", text(run.as_str()));
     let wait = get
-        .key("sk", text("WAIT"))
+        .key("sk", text("NOW#WAIT"))
         .send()
         .await
         .unwrap()
@@ -53,7 +53,7 @@ async fn rows_that_cannot_be_seen_to_do_not_starve_their_shard() {
     }
     let tick = async |later: u64| {
         world.clock.advance(Duration::from_secs(later));
-        let ticked = world.standing.operator.tick(&[shard]).await.unwrap();
+        let ticked = world.standing.operator.ticker.tick(&[shard]).await.unwrap();
         (ticked.due, ticked.failed)
     };
     assert_eq!(tick(61 * 60).await, (200, 200), "the run waits behind them");

@@ -298,14 +298,23 @@ impl Wait {
         }
     }
 
-    /// The same mailbox, for a run that waits for something else without its driver having moved.
+    /// Goes on waiting, for a run that changed without its driver having moved. The first look at something new comes
+    /// as soon as after any beginning.
     #[must_use]
     pub fn waits_for(&self, reason: Reason, now: Timestamp) -> Self {
-        let since = self.since_when(&reason, now);
-        Self {
-            since,
+        if self.reason == reason {
+            return self.looked(now);
+        }
+        let changed = Self {
+            seq: self.seq + 1,
+            since: now,
+            polls: 0,
             reason,
             ..self.clone()
+        };
+        Self {
+            due: Some(changed.next_look(now)),
+            ..changed
         }
     }
 

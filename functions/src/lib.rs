@@ -1,0 +1,14 @@
+//! The handlers of the Lambda functions: each turns an event into one call of a service.
+//!
+//! A binary of `src/bin` wires one handler to the Lambda runtime; the local cloud calls the same handlers in process.
+
+pub mod advance;
+pub mod poll_gate;
+pub mod poll_job;
+pub mod settle;
+pub mod tick;
+
+/// `resolve-decision`: every answer of a human, over HTTP.
+pub use towpath_api::answers as resolve_decision;
+/// `api`: definitions and runs, over HTTP.
+pub use towpath_api::router as api;

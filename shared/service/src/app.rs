@@ -1,0 +1,175 @@
+//! The ports, and the services over them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use towpath_aws::{Clients, Meter};
+use towpath_clock::Clock;
+use towpath_engine::{ENTRIES_LIMIT, Timestamp};
+use towpath_jobs::{Registry, Runtime};
+use towpath_jobs_simulated::SimulatedRuntime;
+use towpath_machine::{Machine, StepFunctions};
+use towpath_store::Store;
+use towpath_table::DynamoTable;
+
+use crate::jobs::Jobs;
+use crate::outbox::Outbox;
+use crate::stops::Stops;
+use crate::{
+    Access, Answers, Config, Doctor, Driver, Error, FirstKey, Poll, Random, Runs, Settler, Ticker,
+    Views,
+};
+
+/// What the services speak to.
+#[derive(Clone)]
+pub struct Ports {
+    /// The records.
+    pub store: Store,
+    /// The state machine that drives runs.
+    pub machine: Arc<dyn Machine>,
+    /// The places where jobs run.
+    pub runtimes: Registry,
+    /// The time.
+    pub clock: Clock,
+    /// The randomness.
+    pub random: Random,
+}
+
+impl Ports {
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+}
+
+/// Every service, over the same ports. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// Moves runs on.
+    pub driver: Driver,
+    /// Looks at what runs wait for.
+    pub poll: Poll,
+    /// Takes the answers of humans.
+    pub answers: Answers,
+    /// Starts and stops runs.
+    pub runs: Runs,
+    /// Replaces drivers that died.
+    pub settler: Settler,
+    /// Sees to what is due.
+    pub ticker: Ticker,
+    /// Shows runs.
+    pub views: Views,
+    /// Finds what does not fit.
+    pub doctor: Doctor,
+    /// Knows API keys.
+    pub access: Access,
+    /// The records.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// What the records cost so far.
+    pub meter: Meter,
+}
+
+impl App {
+    /// The services over these ports.
+    pub fn new(ports: Ports) -> Self {
+        Self::with(ports, ENTRIES_LIMIT, Duration::from_secs(20), None)
+    }
+
+    /// The services over these ports. `entries_limit` is the number of waits that one execution begins, `fold` the time
+    /// for which one invocation goes on to the next action.
+    pub fn with(
+        ports: Ports,
+        entries_limit: u32,
+        fold: Duration,
+        first_key: Option<FirstKey>,
+    ) -> Self {
+        let outbox = Outbox::new(ports.clone());
+        let jobs = Jobs::new(&ports);
+        let stops = Stops::new(outbox.clone());
+        let poll = Poll::new(outbox.clone(), jobs.clone(), stops.clone());
+        let settler = Settler::new(outbox.clone(), stops.clone());
+        let ticker = Ticker::new(outbox.clone(), poll.clone(), settler.clone(), stops.clone());
+        Self {
+            driver: Driver::new(outbox.clone(), jobs, entries_limit, fold),
+            answers: Answers::new(outbox.clone(), stops.clone()),
+            runs: Runs::new(outbox.clone(), stops),
+            doctor: Doctor::new(outbox, settler.clone(), ticker.clone()),
+            views: Views::new(ports.store.clone()),
+            access: Access::new(ports.store.clone(), ports.clock.clone(), first_key),
+            poll,
+            settler,
+            ticker,
+            store: ports.store,
+            clock: ports.clock,
+            meter: Meter::new(Vec::new()),
+        }
+    }
+
+    /// The services of a function process: configured by its environment, its connections opened before the first event.
+    ///
+    /// # Errors
+    /// If the environment is not complete.
+    pub async fn from_env() -> Result<Self, Error> {
+        crate::init_logs();
+        let config = Config::from_lookup(|name| std::env::var(name).ok())?;
+        let runtimes = runtimes(&config);
+        let app = Self::connect(&config, Clock::system(), runtimes)?;
+        app.store.warm().await;
+        Ok(app)
+    }
+
+    /// The services of this configuration, with the simulated runtime and these.
+    ///
+    /// # Errors
+    /// If the configuration is refused.
+    pub fn connect(
+        config: &Config,
+        clock: Clock,
+        runtimes: Vec<Arc<dyn Runtime>>,
+    ) -> Result<Self, Error> {
+        let clients = Clients::connect(&config.aws).map_err(|e| Error::Config(e.to_string()))?;
+        let table = |name: &str| DynamoTable::new(clients.dynamodb.clone(), name);
+        let store = Store::new(
+            Arc::new(table(&config.runs_table)),
+            Arc::new(table(&config.executors_table)),
+            Arc::new(clients.bucket(&config.outputs_bucket)),
+        );
+        let simulated: Arc<dyn Runtime> = Arc::new(SimulatedRuntime);
+        let ports = Ports {
+            store,
+            machine: Arc::new(StepFunctions::new(clients.sfn.clone(), &config.machine)),
+            runtimes: Registry::new(runtimes.into_iter().chain([simulated])),
+            clock,
+            random: Random::system(),
+        };
+        let first_key = config.first_key.clone();
+        let first_key = first_key.map(|arn| FirstKey::new(clients.secrets, arn));
+        Ok(Self {
+            meter: clients.meter,
+            ..Self::with(ports, config.entries_limit, config.fold, first_key)
+        })
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+}
+
+/// The runtimes that a function process reaches by its environment.
+#[cfg(feature = "process")]
+fn runtimes(config: &Config) -> Vec<Arc<dyn Runtime>> {
+    use towpath_jobs_process::ProcessRuntime;
+    let processes = config.processes.clone().into_iter();
+    processes
+        .map(|(jobs, program)| Arc::new(ProcessRuntime::new(jobs, program)) as Arc<dyn Runtime>)
+        .collect()
+}
+
+/// The runtimes that a function process reaches by its environment: none yet that is not linked for the local cloud.
+#[cfg(not(feature = "process"))]
+fn runtimes(_config: &Config) -> Vec<Arc<dyn Runtime>> {
+    Vec::new()
+}

@@ -1,0 +1,77 @@
+//! The configuration of a function.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use towpath_aws::{Index, Settings};
+use towpath_engine::ENTRIES_LIMIT;
+use towpath_store::index;
+
+use crate::Error;
+
+/// What a function reads from its environment.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where AWS is, and who calls.
+    pub aws: Settings,
+    /// The name of the runs table: `RUNS_TABLE`.
+    pub runs_table: String,
+    /// The name of the executors table: `EXECUTORS_TABLE`.
+    pub executors_table: String,
+    /// The name of the bucket of large outputs: `OUTPUTS_BUCKET`.
+    pub outputs_bucket: String,
+    /// The ARN of the state machine: `STATE_MACHINE_ARN`.
+    pub machine: String,
+    /// The number of waits that one execution begins before the next takes over: `TOWPATH_ENTRIES_LIMIT`.
+    pub entries_limit: u32,
+    /// The time for which one invocation goes on to the next action: `TOWPATH_FOLD_SECONDS`, 20 when not set.
+    pub fold: Duration,
+    /// The ARN of the secret that holds the first API key: `FIRST_KEY_SECRET_ARN`. Only a function that admits it has it.
+    pub first_key: Option<String>,
+    /// The directory of the jobs of the process runtime, `TOWPATH_JOBS`, and the program that supervises them,
+    /// `TOWPATH_SUPERVISOR`. Both are set by the local cloud; elsewhere there is no such runtime.
+    pub processes: Option<(PathBuf, PathBuf)>,
+}
+
+impl Config {
+    /// Reads the configuration by name.
+    ///
+    /// # Errors
+    /// If a setting is missing or makes no sense.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let need =
+            |name: &str| lookup(name).ok_or_else(|| Error::Config(format!("{name} is not set")));
+        let number = |name: &str, otherwise: u32| match lookup(name) {
+            None => Ok(otherwise),
+            Some(text) => text
+                .parse()
+                .map_err(|_| Error::Config(format!("{name}={text:?} is not a number"))),
+        };
+        let runs_table = need("RUNS_TABLE")?;
+        let aws = Settings::from_lookup(&lookup).map_err(|e| Error::Config(e.to_string()))?;
+        let indexes = index::KEYS.iter().map(|keys| Index {
+            table: runs_table.clone(),
+            keys: keys.iter().map(ToString::to_string).collect(),
+            // Keys only: the table's own and the index's.
+            copies: Some(
+                keys.iter()
+                    .chain(&["pk", "sk"])
+                    .map(ToString::to_string)
+                    .collect(),
+            ),
+        });
+        Ok(Self {
+            aws: aws.with_indexes(indexes),
+            executors_table: need("EXECUTORS_TABLE")?,
+            outputs_bucket: need("OUTPUTS_BUCKET")?,
+            machine: need("STATE_MACHINE_ARN")?,
+            entries_limit: number("TOWPATH_ENTRIES_LIMIT", ENTRIES_LIMIT)?,
+            fold: Duration::from_secs(number("TOWPATH_FOLD_SECONDS", 20)?.into()),
+            first_key: lookup("FIRST_KEY_SECRET_ARN"),
+            processes: lookup("TOWPATH_JOBS")
+                .map(PathBuf::from)
+                .zip(lookup("TOWPATH_SUPERVISOR").map(PathBuf::from)),
+            runs_table,
+        })
+    }
+}

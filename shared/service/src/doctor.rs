@@ -1,0 +1,290 @@
+//! Doctor: holds records, executions and jobs against each other, names what does not fit, and repairs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use towpath_engine::{BlockId, Head, JobId, JobRef, RunId, Timestamp, Wait, WorkspaceId};
+use towpath_machine::{driven_by, execution_name};
+
+use crate::outbox::Outbox;
+use crate::{Error, Settle, Settler, Ticked, Ticker};
+
+/// Holds records, executions and jobs against each other.
+#[derive(Clone)]
+pub struct Doctor {
+    outbox: Outbox,
+    settler: Settler,
+    ticker: Ticker,
+}
+
+/// Something that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Finding {
+    /// A live run that no execution drives.
+    Driverless {
+        /// The run.
+        run: RunId,
+        /// The generation of the execution that is missing.
+        generation: u32,
+    },
+    /// An execution that drives no run.
+    OrphanExecution {
+        /// The name of the execution.
+        name: String,
+        /// The reason it drives no run.
+        why: String,
+    },
+    /// Something that should have been delivered.
+    Undelivered {
+        /// The run.
+        run: RunId,
+    },
+    /// A wait that nobody has looked at when it was time.
+    Overdue {
+        /// The run.
+        run: RunId,
+    },
+    /// A job at work that no run waits for.
+    OrphanJob {
+        /// The job and its runtime.
+        job: JobRef,
+    },
+    /// A job that must be gone and is not known to be.
+    Unreaped {
+        /// The job.
+        job: JobId,
+    },
+    /// A block held by a run that is over.
+    StaleLock {
+        /// The workspace that owns the block.
+        workspace: WorkspaceId,
+        /// The block.
+        block: BlockId,
+        /// The run that is over.
+        run: RunId,
+    },
+    /// A live run without the lock of its block.
+    LostLock {
+        /// The run.
+        run: RunId,
+    },
+    /// A record that this release cannot read.
+    Unreadable {
+        /// The record, and what is wrong with it.
+        why: String,
+    },
+}
+
+/// A job as a look at its runtime shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSeen {
+    /// The job and its runtime.
+    pub job: JobRef,
+    /// Whether it is at work.
+    pub live: bool,
+}
+
+/// How late the tick may be before somebody should wonder: two of its minutes.
+const LATE: Duration = Duration::from_secs(120);
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Driverless { run, generation } => {
+                write!(
+                    f,
+                    "{run} is live, but its execution {run}-{generation} is not: start its next"
+                )
+            }
+            Self::OrphanExecution { name, why } => {
+                write!(f, "the execution {name} drives no run ({why}): stop it")
+            }
+            Self::Undelivered { run } => write!(f, "a delivery to {run} is overdue: deliver it"),
+            Self::Overdue { run } => write!(f, "nobody has looked at what {run} waits for: look"),
+            Self::OrphanJob { job } => write!(f, "{} is at work for nobody: stop it", job.job),
+            Self::Unreaped { job } => write!(
+                f,
+                "{job} must be gone and is not known to be: see that it is"
+            ),
+            Self::StaleLock { block, run, .. } => write!(
+                f,
+                "the block {block} is held by {run}, which is over: let it go"
+            ),
+            Self::LostLock { run } => write!(
+                f,
+                "{run} is live, but its block is not held by it: hold it again"
+            ),
+            Self::Unreadable { why } => write!(
+                f,
+                "{why}: stop its run, which works on a record that cannot be read, too"
+            ),
+        }
+    }
+}
+
+impl Doctor {
+    pub(crate) fn new(outbox: Outbox, settler: Settler, ticker: Ticker) -> Self {
+        Self {
+            outbox,
+            settler,
+            ticker,
+        }
+    }
+
+    /// Holds everything against everything: all runs, running executions, these jobs. It reads the whole table. What is
+    /// just under way may look amiss for a moment: believe what is found twice.
+    ///
+    /// # Errors
+    /// If something cannot be read.
+    pub async fn examine(&self, jobs: &[JobSeen]) -> Result<BTreeSet<Finding>, Error> {
+        // Executions first: one that starts later is not missed, since its run is then seen with its driver wanted.
+        let ports = &self.outbox.ports;
+        let running: BTreeSet<String> = ports.machine.running().await?.into_iter().collect();
+        let survey = ports.store.survey().await?;
+        let heads: BTreeMap<RunId, Head> = survey
+            .heads
+            .into_iter()
+            .map(|head| (head.id.clone(), head))
+            .collect();
+        let waits: BTreeMap<RunId, Wait> = survey.waits.into_iter().collect();
+        let now = self.outbox.now();
+        let mut found = BTreeSet::new();
+        for (id, head) in &heads {
+            let name = execution_name(id, head.generation);
+            let wait = waits.get(id);
+            let undelivered =
+                wait.is_some_and(|wait| wait.wake.is_some() || wait.drive_at.is_some());
+            if undelivered && wait.is_some_and(|wait| overdue(wait.due, now, Duration::ZERO)) {
+                found.insert(Finding::Undelivered { run: id.clone() });
+            }
+            if head.status.is_terminal() {
+                continue;
+            }
+            if !running.contains(&name) && wait.is_none_or(|wait| wait.drive_at.is_none()) {
+                found.insert(Finding::Driverless {
+                    run: id.clone(),
+                    generation: head.generation,
+                });
+            }
+            if !undelivered
+                && wait.is_none_or(|wait| wait.due.is_none() || overdue(wait.due, now, LATE))
+            {
+                found.insert(Finding::Overdue { run: id.clone() });
+            }
+        }
+        for name in running {
+            if let Some(why) = orphaned(&name, &heads) {
+                found.insert(Finding::OrphanExecution { name, why });
+            }
+        }
+        for seen in jobs.iter().filter(|seen| seen.live) {
+            if !self.wanted(&seen.job.job, &heads).await? {
+                found.insert(Finding::OrphanJob {
+                    job: seen.job.clone(),
+                });
+            }
+        }
+        for (job, due) in survey.reaps {
+            if overdue(Some(due), now, LATE) {
+                found.insert(Finding::Unreaped { job: job.job });
+            }
+        }
+        for why in survey.unreadable {
+            found.insert(Finding::Unreadable { why });
+        }
+        let held: BTreeSet<&RunId> = survey.locks.iter().map(|(_, _, run)| run).collect();
+        let live = heads.values().filter(|head| !head.status.is_terminal());
+        for head in live.filter(|head| !held.contains(&head.id)) {
+            found.insert(Finding::LostLock {
+                run: head.id.clone(),
+            });
+        }
+        for (workspace, block, run) in survey.locks {
+            if heads.get(&run).is_none_or(|head| head.status.is_terminal()) {
+                found.insert(Finding::StaleLock {
+                    workspace,
+                    block,
+                    run,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Repairs a finding. One that is not so any more is left alone.
+    ///
+    /// # Errors
+    /// If a service cannot be reached, or the finding cannot be repaired.
+    pub async fn repair(&self, finding: &Finding) -> Result<(), Error> {
+        let ports = &self.outbox.ports;
+        match finding {
+            Finding::Driverless { run, generation } => {
+                let Some(error) = ports.machine.end_of(run, *generation).await? else {
+                    return Ok(());
+                };
+                let dead = Settle {
+                    run: run.clone(),
+                    generation: *generation,
+                    error,
+                };
+                self.settler.settle(&dead).await
+            }
+            Finding::OrphanExecution { name, why } => Ok(ports.machine.abort(name, why).await?),
+            Finding::Undelivered { run } => match ports.store.wait(run).await? {
+                Some(wait) => self.outbox.deliver(run, wait, true).await,
+                None => Ok(()),
+            },
+            Finding::Overdue { run } => self.ticker.see_to_run(run, &mut Ticked::default()).await,
+            Finding::OrphanJob { job } => {
+                self.outbox.reap(job).await;
+                Ok(())
+            }
+            Finding::Unreaped { job } => self.outbox.see_to_job(job).await,
+            Finding::StaleLock {
+                workspace,
+                block,
+                run,
+            } => Ok(ports.store.release(workspace, block, run).await?),
+            Finding::LostLock { run } => match ports.store.head(run).await? {
+                Some(head) if !head.status.is_terminal() => {
+                    Ok(ports.store.lock_again(&head).await?)
+                }
+                _ => Ok(()),
+            },
+            Finding::Unreadable { why } => Err(towpath_store::Error::Broken(why.clone()).into()),
+        }
+    }
+
+    /// Whether a run is waiting for this job.
+    async fn wanted(&self, job: &JobId, heads: &BTreeMap<RunId, Head>) -> Result<bool, Error> {
+        if heads
+            .get(&job.run())
+            .is_none_or(|head| head.status.is_terminal())
+        {
+            return Ok(false);
+        }
+        let loaded = self.outbox.ports.store.load(&job.run()).await?;
+        Ok(loaded.is_some_and(|loaded| loaded.run.step.live_jobs().any(|live| live.job == *job)))
+    }
+}
+
+fn overdue(due: Option<Timestamp>, now: Timestamp, late: Duration) -> bool {
+    due.is_some_and(|due| due.plus(late) < now)
+}
+
+/// Why an execution drives nobody, if that is so.
+fn orphaned(name: &str, heads: &BTreeMap<RunId, Head>) -> Option<String> {
+    let Some((run, generation)) = driven_by(name) else {
+        return Some("its name is no run's".to_owned());
+    };
+    match heads.get(&run) {
+        None => Some("there is no such run".to_owned()),
+        Some(head) if head.status.is_terminal() => Some("its run is over".to_owned()),
+        Some(head) if head.generation != generation => Some(format!(
+            "its run is driven by generation {}",
+            head.generation
+        )),
+        Some(_) => None,
+    }
+}

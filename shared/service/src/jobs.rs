@@ -1,0 +1,209 @@
+//! The calls of a step: starting them and looking at them.
+
+use std::time::Duration;
+
+use towpath_engine::policy::start_pause;
+use towpath_engine::{
+    Call, CallFailure, CallResult, CallStatus, FailureKind, JobRef, Role, Run, StepIndex, Work,
+    gone,
+};
+use towpath_jobs::{
+    Contract, Fate, Findings, JobRequest, JobSnapshot, Objective, OutputLink, Reaped, Registry,
+    RequestedChanges, StartError, Started, call_result,
+};
+use towpath_store::{Input, Store};
+
+use crate::outbox::Outbox;
+use crate::{Error, Ports};
+
+/// The calls of steps.
+#[derive(Clone)]
+pub(crate) struct Jobs {
+    store: Store,
+    runtimes: Registry,
+    outbox: Outbox,
+}
+
+/// What became of a try to move a call on.
+pub(crate) enum Tried {
+    /// The call has been started now.
+    Started,
+    /// The call has this status.
+    Is(CallStatus),
+    /// The call cannot start yet: try again after the pause.
+    Held {
+        /// The pause.
+        pause: Duration,
+        /// The reason, for people.
+        why: String,
+    },
+}
+
+impl Jobs {
+    pub(crate) fn new(ports: &Ports) -> Self {
+        Self {
+            store: ports.store.clone(),
+            runtimes: ports.runtimes.clone(),
+            outbox: Outbox::new(ports.clone()),
+        }
+    }
+
+    /// Whether the run's call is answered by the very try to start it, so that nothing is waited for.
+    pub(crate) fn is_inline(&self, run: &Run) -> bool {
+        let call = run.step.call();
+        call.is_some_and(|call| self.runtimes.is_inline(&call.runtime))
+    }
+
+    /// Looks at the run's call and starts it if it has not been started; `fresh` says that it certainly has not. Jobs that
+    /// it replaces are noted in the run as they are found gone.
+    pub(crate) async fn try_call(&self, run: &mut Run, fresh: bool) -> Result<Tried, Error> {
+        let Some(call) = run.step.call().cloned() else {
+            return Ok(Tried::Is(CallStatus::Running));
+        };
+        let (now, tries) = (
+            self.outbox.now(),
+            call.held.as_ref().map_or(0, |it| it.tries),
+        );
+        let fate = match fresh {
+            true => Fate::NeverStarted,
+            false => self.runtimes.status(&call.runtime, &call.id).await,
+        };
+        match fate {
+            Fate::Known(snapshot) => return Ok(Tried::Is(status(snapshot))),
+            Fate::Unreadable(why) => return Ok(Tried::Is(CallStatus::Unreadable(why))),
+            // Its time is up before it began: there is nothing to start any more.
+            Fate::NeverStarted if now >= call.deadline => {
+                return Ok(Tried::Is(CallStatus::Running));
+            }
+            Fate::NeverStarted => {}
+        }
+        let held = |why: String| Tried::Held {
+            pause: start_pause(tries + 1),
+            why,
+        };
+        if let Some(job) = self.replaced(run).await {
+            return Ok(held(format!("the job {job} must be gone first")));
+        }
+        Ok(match self.start(run, &call).await? {
+            Ok(Started::Accepted) => Tried::Started,
+            Ok(Started::Answered(snapshot)) => Tried::Is(status(snapshot)),
+            Err(StartError::NoRoom(why)) => held(why),
+            Err(StartError::Unavailable(why)) => held(format!("its runtime did not answer: {why}")),
+            Err(StartError::Refused(message)) => {
+                let refused = CallFailure {
+                    kind: FailureKind::Dispatch,
+                    message,
+                    detail: None,
+                    exit_code: None,
+                    printed: None,
+                };
+                Tried::Is(CallStatus::Ended(CallResult::Failed(refused)))
+            }
+        })
+    }
+
+    /// Sees to the jobs that the run's call replaces. Returns one that is not gone yet.
+    async fn replaced(&self, run: &mut Run) -> Option<towpath_engine::JobId> {
+        let replaces: Vec<JobRef> = run.step.replaces.clone();
+        for job in &replaces {
+            match self.outbox.end(job).await {
+                Ok(Reaped::Gone) => gone(run, job),
+                _ => return Some(job.job.clone()),
+            }
+        }
+        None
+    }
+
+    /// Starts the run's call. Idempotent by its id, so that whoever finds it not started may start it.
+    async fn start(&self, run: &Run, call: &Call) -> Result<Result<Started, StartError>, Error> {
+        let input = self.store.input(&run.head.id).await?;
+        let spec = run.spec()?;
+        let contract = contract(run, &input, call)?;
+        let Some(work) = run.kind()?.work(spec, call.role) else {
+            let why = format!("the step {} has no work to do", run.head.current);
+            return Ok(Err(StartError::Refused(why)));
+        };
+        let (repository, budget) = (input.block.repository.as_ref(), spec.budgets.job());
+        let request = match work {
+            Work::Command(command) => JobRequest::command(command, &contract, repository, budget),
+            Work::Simulated(script) => JobRequest::simulated(script, &contract, budget),
+        };
+        Ok(match request {
+            Ok(request) => self.runtimes.start(&call.runtime, &request).await,
+            Err(refused) => Err(refused),
+        })
+    }
+}
+
+fn status(snapshot: JobSnapshot) -> CallStatus {
+    call_result(snapshot).map_or(CallStatus::Running, CallStatus::Ended)
+}
+
+/// The path in the API of a step's output, or of the one of this number.
+pub(crate) fn output_path(
+    input: &Input,
+    run: &towpath_engine::RunId,
+    step: StepIndex,
+    number: Option<u32>,
+) -> String {
+    let holder = input.holder(run, step);
+    match number {
+        None => format!("/runs/{holder}/steps/{step}/output"),
+        Some(number) => format!("/runs/{holder}/steps/{step}/output?number={number}"),
+    }
+}
+
+/// Everything the job may know.
+fn contract(run: &Run, input: &Input, call: &Call) -> Result<Contract, Error> {
+    let (step, spec) = (run.head.current, run.spec()?);
+    let told = run.kind()?.instructions(spec, &run.step, call.role);
+    let revision = run.step.revision.as_ref().map(|revision| {
+        let previous = &revision.previous;
+        let holder = previous.run.as_ref().unwrap_or(&run.head.id);
+        RequestedChanges {
+            previous: output_path(input, holder, step, Some(previous.number)),
+            feedback: revision.feedback.clone(),
+            comments: revision.comments.clone(),
+        }
+    });
+    let earlier = run.plan.iter().take_while(|(index, _)| *index < step);
+    let outputs = earlier.map(|(index, spec)| OutputLink {
+        step: index,
+        agent_kind: spec.agent_kind.clone(),
+        href: output_path(input, &run.head.id, index, None),
+    });
+    let decisions = run.step.decisions.iter();
+    Ok(Contract {
+        job: call.id.clone(),
+        run: run.head.id.clone(),
+        workspace: run.head.workspace.clone(),
+        step,
+        role: call.role,
+        agent_kind: told.agent_kind,
+        pipeline: run.head.pipeline.name.clone(),
+        is_final: run.plan.is_final(step),
+        initiated_by: run.head.initiated_by.clone(),
+        objective: Objective {
+            block: input.block.id.to_string(),
+            title: input.block.title.clone(),
+            description: input.block.description.clone(),
+        },
+        branch: input.block.branch(),
+        decisions: decisions.cloned().collect(),
+        revision,
+        findings: told.findings.map(|findings| Findings {
+            summary: findings.summary,
+            failing: findings.failing,
+        }),
+        outputs: outputs.collect(),
+    })
+}
+
+/// The name of what a call of this role does, for people.
+pub(crate) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Main => "job",
+        Role::Helper => "helper's job",
+        Role::Probe => "gate's probe",
+    }
+}
