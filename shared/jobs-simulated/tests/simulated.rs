@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use towpath_engine::{AgentAnswer, FailureKind, JobId, Question, Simulated};
+use towpath_engine::{CheckedAnswer, FailureKind, JobId, Question, Simulated};
 use towpath_jobs::testing::{Subject, contract};
 use towpath_jobs::{CallResult, CommandWork, JobRequest, Runtime, Started, Work, call_result};
 use towpath_jobs_simulated::SimulatedRuntime;

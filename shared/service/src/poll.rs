@@ -2,8 +2,8 @@
 //! vain moves no machine.
 
 use towpath_engine::{
-    CallStatus, JobId, Next, Phase, Run, RunId, Status, Timestamp, Wait, due, hold, poll, reason,
-    started,
+    CallStatus, Head, JobId, Next, Phase, Run, RunId, Status, Timestamp, Wait, due, hold, poll,
+    reason, started,
 };
 use towpath_store::Loaded;
 
@@ -67,8 +67,7 @@ impl Poll {
         if let Some(job) = about
             && !concerns(run, job)
         {
-            // Perhaps it is one that must be gone, and is by now.
-            return self.outbox.see_to_job(job).await;
+            return self.look_for_others(&run.head, job, again).await;
         }
         if loaded.wait.wake.is_some() {
             return match again {
@@ -86,6 +85,19 @@ impl Poll {
             return self.tell_at_work(id, &loaded.wait, about).await;
         }
         self.look_at(loaded, about.is_some()).await
+    }
+
+    /// Sees to a job that its own run does not wait for. Perhaps it must be gone, and is by now; perhaps the run that took
+    /// its run's place waits for just that.
+    async fn look_for_others(&self, head: &Head, job: &JobId, again: bool) -> Result<(), Error> {
+        self.outbox.see_to_job(job).await?;
+        let store = &self.outbox.ports.store;
+        match store.live_run(&head.workspace, &head.block).await? {
+            Some(live) if live != head.id => {
+                Box::pin(self.look_once(&live, Some(job), again)).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Lets the driver of a run go that is over.

@@ -122,23 +122,48 @@ async fn a_job_works_on_while_its_runs_driver_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_drivers_die_again_and_again_is_failed() {
+async fn a_run_whose_drivers_die_again_and_again_gets_the_next_ones_later_and_fails_at_the_fourth()
+{
     let world = world().await;
-    let run = world.run(&job("sleep 600 & wait")).await;
-    for generation in 1..=3 {
+    let run = world.run(&job("sleep 6000 & wait")).await;
+    let mut pauses = Vec::new();
+    for death in 1..=4 {
         world.at_work(&run).await;
-        world.abort(&run, generation).await;
+        world.abort(&run, death).await;
+        if death == 4 {
+            break;
+        }
+        let aborted = world.clock.now_ms();
         let next = async || {
             let drivers = world.drivers(&run).await;
-            generation == 3 || drivers.last().is_some_and(|last| last == "RUNNING")
+            drivers.len() > death as usize && drivers.last().is_some_and(|last| last == "RUNNING")
         };
-        world.when(MOMENT, next).await;
+        let step = if death == 1 {
+            MOMENT
+        } else {
+            Duration::from_secs(10)
+        };
+        world.when(step, next).await;
+        pauses.push((world.clock.now_ms() - aborted) / 60_000);
+        // The driver has the job's token before the next death.
+        let holds = async || {
+            let wait = world.standing.operator.store.wait(&run).await.unwrap();
+            wait.is_some_and(|wait| wait.token.is_some())
+        };
+        world.when(MOMENT, holds).await;
     }
     let (kind, message) = failure(&world.end_soon(&run).await);
     assert_eq!(kind, FailureKind::Unknown);
-    assert!(message.contains("died 3 times"), "{message}");
+    assert!(
+        message.starts_with("4 of the run's drivers died"),
+        "{message}"
+    );
     world.quiet().await;
-    assert_eq!(world.drivers(&run).await, ["ABORTED"; 3]);
+    assert_eq!(world.drivers(&run).await, ["ABORTED"; 4]);
+    // At once, after a minute, after five; the tick adds up to a minute and a half.
+    assert_eq!(pauses[0], 0, "{pauses:?}");
+    assert!((1..=2).contains(&pauses[1]), "{pauses:?}");
+    assert!((5..=6).contains(&pauses[2]), "{pauses:?}");
     world.standing.stop().await;
 }
 

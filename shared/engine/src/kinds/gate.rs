@@ -164,7 +164,10 @@ fn spent(spec: &GateSpec, gate: &Gate, now: Timestamp) -> bool {
 
 fn looked(cx: &Context<'_>, spec: &GateSpec, gate: &mut Gate, result: &CallResult) -> Action {
     match result {
-        CallResult::Done(answer) => Action::Finish(CheckedAnswer::of_output(&answer.output)),
+        // A probe's output is a line of a log: its line end is no part of the result.
+        CallResult::Done(answer) => {
+            Action::Finish(CheckedAnswer::of_output(answer.output.trim_end()))
+        }
         CallResult::Failed(failure) if failure.exit_code == Some(TOO_EARLY) => {
             look_later(cx, spec, gate, "it is too early to say")
         }
