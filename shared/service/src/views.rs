@@ -149,7 +149,9 @@ impl Views {
 
 fn summary(head: Head, wait: Option<&Wait>) -> RunSummary {
     RunSummary {
-        waits_for: wait.filter(|_| !head.status.is_terminal()).map(waits_for),
+        waits_for: wait
+            .filter(|_| !head.status.is_terminal())
+            .map(|wait| waits_for(wait, head.status)),
         id: head.id,
         workspace: head.workspace,
         block_id: head.block.to_string(),
@@ -165,9 +167,12 @@ fn summary(head: Head, wait: Option<&Wait>) -> RunSummary {
     }
 }
 
-fn waits_for(wait: &Wait) -> WaitsFor {
+/// What a live run waits for. A blocked run's question is there to be answered, whether or not a driver waits for that;
+/// otherwise the mailbox speaks of what is past until a driver has parked.
+fn waits_for(wait: &Wait, status: Status) -> WaitsFor {
     let at_work = || ("driver", "its driver is at work".to_owned(), None);
     let (reason, text, subject) = match &wait.reason {
+        _ if status != Status::Blocked && wait.token.is_none() => at_work(),
         _ if wait.wake.is_some() => at_work(),
         Reason::Driver | Reason::Nothing => at_work(),
         Reason::Job { job, role, .. } => {
