@@ -116,7 +116,8 @@ def invoke_each(towpath, folder):
     variables = data / "functions.env"
     cloud_log, watch_log = folder / "cloud.log", folder / "watch.log"
     cloud = [towpath, "dev", "--port", "0", "--data", data, "--lambda", url]
-    watch = ["cargo", "lambda", "watch", "--ignore-changes", "--concurrency", "4", "--invoke-address", "127.0.0.1",
+    watch = ["cargo", "lambda", "watch", "--ignore-changes", "--features", "process",
+             "--concurrency", "4", "--invoke-address", "127.0.0.1",
              "--invoke-port", str(port), "--env-file", variables]
     with running(cloud, cloud_log) as process:
         until("towpath dev", variables.is_file, process, cloud_log)
@@ -137,7 +138,7 @@ def invoke_each(towpath, folder):
                 if invoked.returncode or not right(answer):
                     raise Failed(f"{name} answered {event} with {said}\n{watch_log.read_text()[-4000:]}")
                 say(f"  {name:<18}{json.dumps(answer)[:100]}")
-    functions = {path.parent.name for path in ROOT.glob("functions/*/Cargo.toml")}
+    functions = {path.stem for path in ROOT.glob("functions/src/bin/*.rs")}
     if functions != ANSWERS.keys():
         raise Failed(f"functions without a sample event here: {sorted(functions ^ ANSWERS.keys())}")
 
@@ -186,7 +187,7 @@ def main():
         if subprocess.run(["cargo", "lambda", "--version"], capture_output=True, cwd=ROOT).returncode:
             raise Failed("cargo-lambda is not installed: pip install cargo-lambda")
         # Built as `cargo lambda watch` builds them, so that it finds them built.
-        towpath = executables("build")["towpath"]
+        towpath = executables("build", "--features", "process")["towpath"]
         took("built; each function and its sample event:")
         with tempfile.TemporaryDirectory(prefix="towpath-lambda-") as folder:
             invoke_each(towpath, Path(folder))
