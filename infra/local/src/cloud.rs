@@ -258,6 +258,13 @@ impl Cloud {
         self.lambda.set_duplicates(duplicates);
     }
 
+    /// Waits until the cloud cannot drive executions any more, and returns the reason: their store has been unusable for
+    /// a minute of the clock. A process that keeps a cloud up ends with that reason and an exit code that is not 0. A
+    /// failure that is over sooner, such as a disk that is full for a moment, is got over without a word here.
+    pub async fn failed(&self) -> Error {
+        Error::Executions(self.states.failed().await.to_string())
+    }
+
     /// Ends the cloud. Work under way is cut off; with a data directory, the next start goes on from there.
     pub async fn shutdown(self) {
         self.aws.close();

@@ -1,8 +1,8 @@
-//! Why a local cloud cannot be stood up.
+//! Why a local cloud cannot be stood up, or cannot stay up.
 
 use std::path::PathBuf;
 
-/// Why a local cloud cannot be stood up.
+/// Why a local cloud cannot be stood up, or cannot stay up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or port could not be used.
@@ -46,6 +46,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The local cloud is up and cannot drive executions any more.
+    #[error("the local cloud drives nothing any more: {0}")]
+    Executions(String),
     /// A function could not be started.
     #[error("the function {name}: {message}")]
     Function {
