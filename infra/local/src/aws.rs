@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use tower::ServiceExt;
 
 use crate::dynamodb::Database;
 use crate::iam::{self, Access, Iam};
-use crate::loopback;
+use crate::loopback::{self, Unread};
 use crate::random;
 use crate::s3::{self, Objects};
 use crate::secrets::Secrets;
@@ -244,9 +244,16 @@ async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response
         let message = "Only programs of this machine are answered.".to_owned();
         return Refusal("AccessDeniedException", message).response(403);
     }
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        let message = "The request is too large.".to_owned();
-        return Refusal("RequestEntityTooLargeException", message).response(413);
+    let body = match loopback::read(body, BODY_LIMIT).await {
+        Ok(body) => body,
+        Err(Unread::TooSlow) => {
+            let message = "The body of the request did not arrive in time.".to_owned();
+            return Refusal("RequestTimeoutException", message).response(400);
+        }
+        Err(Unread::TooLarge) => {
+            let message = "The request is too large.".to_owned();
+            return Refusal("RequestEntityTooLargeException", message).response(413);
+        }
     };
     let services = aws.services.read();
     let services = services.unwrap_or_else(PoisonError::into_inner).clone();
