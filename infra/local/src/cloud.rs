@@ -44,7 +44,7 @@ pub struct Options {
     pub environment: BTreeMap<String, String>,
     /// The URL of the `cargo lambda watch` that runs the functions that are not in this process.
     pub lambda_url: Option<String>,
-    /// Whether the clock runs the schedules. Without it, [`Cloud::fire_schedules`] does.
+    /// Whether each schedule fires at the start and then by the clock. Without it, [`Cloud::fire_schedules`] fires them.
     pub schedules: bool,
 }
 
