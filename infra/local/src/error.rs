@@ -29,6 +29,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The data directory has things in it that are not a local cloud's.
+    #[error("{} is not empty, and no local cloud has used it before; choose a folder that is empty or does not exist yet", .0.display())]
+    Foreign(PathBuf),
     /// Another local cloud uses the data directory.
     #[error("{} is in use by another local cloud; stop that one, or give this one a directory of its own", .0.display())]
     Locked(PathBuf),

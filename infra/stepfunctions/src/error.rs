@@ -19,8 +19,8 @@ pub enum Error {
     /// Another process has the file open.
     #[error("the state machine store is in use by another process; stop that process first")]
     InUse,
-    /// The lock beside the file cannot be made.
-    #[error("the state machine store cannot be locked: {0}")]
+    /// The file or the lock beside it cannot be made.
+    #[error("the state machine store cannot be made or locked: {0}")]
     File(std::io::Error),
     /// The contents of the file cannot be read.
     #[error("the state machine store cannot be read: {0}")]

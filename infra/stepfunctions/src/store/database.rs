@@ -41,7 +41,11 @@ impl Store {
     pub(crate) fn open(file: Option<&Path>) -> Result<Self, Error> {
         let lock = file.map(lock::take).transpose()?;
         let connection = match file {
-            Some(file) => Connection::open(file)?,
+            Some(file) => {
+                // SQLite gives its other files the mode of this one.
+                lock::make(file)?;
+                Connection::open(file)?
+            }
             None => Connection::open_in_memory()?,
         };
         schema::prepare(&connection)?;
