@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -23,7 +24,7 @@ use crate::loopback::{self, Unread};
 use crate::random;
 use crate::s3::{self, Objects};
 use crate::secrets::Secrets;
-use crate::signature::Authorization;
+use crate::signature::{Authorization, Refused};
 use crate::template::{Machine, Table};
 
 /// DynamoDB's limit on the body of a request, in bytes.
@@ -90,11 +91,18 @@ impl Aws {
             let message = "The security token included in the request is invalid.".to_owned();
             return Err(Refusal("UnrecognizedClientException", message));
         };
-        if authorization.is_by(&self.secret, parts, body) {
-            return Ok(caller);
-        }
-        let message =
-            "The request signature we calculated does not match the signature you provided.";
+        let verified = authorization.verify(&self.secret, parts, body, SystemTime::now());
+        let message = match verified {
+            Ok(()) => return Ok(caller),
+            Err(Refused::Expired) => "Signature expired: it was made more than 15 minutes ago.",
+            Err(Refused::NotYetCurrent) => {
+                "Signature not yet current: it was made more than 15 minutes in the future."
+            }
+            Err(Refused::Mismatch) => {
+                "The request signature we calculated does not match the signature you provided."
+            }
+        };
+        // The services with JSON bodies have this one name for all three.
         Err(Refusal("InvalidSignatureException", message.to_owned()))
     }
 
