@@ -1,5 +1,5 @@
 //! What fronts make of requests that are odd, too large, or never finished.
-#![allow(clippy::unwrap_used)] // Clippy does not see that the helpers are tests, too.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Clippy does not see that the helpers are tests, too.
 
 mod support;
 
