@@ -43,8 +43,10 @@ pub(crate) struct Driver {
     /// The store failed, and is not used before it was opened again.
     failed: AtomicBool,
     failures: Arc<Notify>,
-    /// The reason why the store could not be opened again for a long time.
-    gave_up: watch::Sender<Option<String>>,
+    /// The last failure of the store.
+    failure: Mutex<String>,
+    /// The store has been unusable for too long.
+    gave_up: watch::Sender<bool>,
     timer: Arc<Notify>,
     /// What the timer sleeps for. Changed only with the store locked.
     sleeping_until: AtomicU64,
@@ -91,6 +93,7 @@ impl Driver {
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             failures: Arc::default(),
+            failure: Mutex::default(),
             gave_up: watch::Sender::default(),
             timer: Arc::default(),
             sleeping_until: AtomicU64::new(0),
@@ -120,8 +123,12 @@ impl Driver {
         self.ready.load(Ordering::SeqCst) && !self.is_stopped()
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     fn is_stopped(&self) -> bool {
-        self.closed.load(Ordering::SeqCst) || self.failed.load(Ordering::SeqCst)
+        self.is_closed() || self.failed.load(Ordering::SeqCst)
     }
 
     /// Reads from the store.
@@ -156,6 +163,7 @@ impl Driver {
             && !matches!(error, Error::Closed)
         {
             tracing::error!(%error, "the state machine store failed; nothing is driven until it is open again");
+            *lock(&self.failure) = error.to_string();
             self.failed.store(true, Ordering::SeqCst);
             self.failures.notify_one();
         }
@@ -167,12 +175,13 @@ impl Driver {
         self.end_tasks().await;
         {
             let mut store = lock(&self.store);
-            if self.closed.load(Ordering::SeqCst) {
+            if self.is_closed() {
                 return Err(Error::Closed);
             }
-            store.reopen().inspect_err(
-                |error| tracing::error!(%error, "the state machine store cannot be opened again"),
-            )?;
+            store.reopen().inspect_err(|error| {
+                tracing::error!(%error, "the state machine store cannot be opened again");
+                *lock(&self.failure) = error.to_string();
+            })?;
             self.failed.store(false, Ordering::SeqCst);
         }
         if self.ready.load(Ordering::SeqCst) {
@@ -183,19 +192,15 @@ impl Driver {
     }
 
     /// Tells whoever waits for it that the store stays unusable.
-    pub(crate) fn give_up(&self, error: &Error) {
-        self.gave_up.send_replace(Some(error.to_string()));
+    pub(crate) fn give_up(&self) {
+        self.gave_up.send_replace(true);
     }
 
-    /// Returns the reason once the store has been unusable for a long time.
+    /// Returns the last failure once the store has been unusable for too long.
     pub(crate) async fn failed(&self) -> String {
-        let mut gave_up = self.gave_up.subscribe();
         // The sender lives as long as the driver, so the wait does not end early.
-        let reason = gave_up.wait_for(Option::is_some).await;
-        reason
-            .ok()
-            .and_then(|reason| reason.clone())
-            .unwrap_or_default()
+        let _ = self.gave_up.subscribe().wait_for(|gave_up| *gave_up).await;
+        lock(&self.failure).clone()
     }
 
     pub(crate) fn resume(self: &Arc<Self>) {

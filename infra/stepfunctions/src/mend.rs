@@ -12,24 +12,24 @@ use tokio::sync::Notify;
 use towpath_clock::Clock;
 
 use crate::drive::Driver;
-use crate::error::Error;
 
 /// The pause after the first try that failed. It doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between two tries. A store that fails again before it worked for this long is the same trouble.
+/// The longest pause between two tries. A store that fails again before it worked for this long has the same trouble.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a store may be unusable before its owner is told.
+/// How long the same trouble may last before the owner is told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Opens the store again whenever `failed` says that it failed, until the driver is gone or closed.
 pub(crate) async fn mend(driver: Weak<Driver>, clock: Clock, failed: Arc<Notify>) {
-    let mut pause = Duration::ZERO;
-    let (mut since_ms, mut mended_ms) = (0, None);
+    let (mut since_ms, mut opened_ms, mut pause) = (0, None, Duration::ZERO);
     loop {
         failed.notified().await;
-        if mended_ms.is_none_or(|mended| is_over(LONGEST_PAUSE, mended, &clock)) {
-            pause = Duration::ZERO;
-            since_ms = clock.now_ms();
+        if opened_ms.is_none_or(|opened| is_over(LONGEST_PAUSE, opened, &clock)) {
+            (since_ms, pause) = (clock.now_ms(), Duration::ZERO);
+        } else if is_over(PATIENCE, since_ms, &clock) {
+            // A store that can be opened and then not be written is as unusable as one that cannot be opened.
+            driver.upgrade().inspect(|driver| driver.give_up());
         }
         loop {
             clock.sleep(pause).await;
@@ -37,14 +37,17 @@ pub(crate) async fn mend(driver: Weak<Driver>, clock: Clock, failed: Arc<Notify>
             let Some(driver) = driver.upgrade() else {
                 return;
             };
-            match driver.reopen().await {
-                Ok(()) => break,
-                Err(Error::Closed) => return,
-                Err(error) if is_over(PATIENCE, since_ms, &clock) => driver.give_up(&error),
-                Err(_) => {}
+            if driver.reopen().await.is_ok() {
+                break;
+            }
+            if driver.is_closed() {
+                return;
+            }
+            if is_over(PATIENCE, since_ms, &clock) {
+                driver.give_up();
             }
         }
-        mended_ms = Some(clock.now_ms());
+        opened_ms = Some(clock.now_ms());
     }
 }
 

@@ -31,6 +31,20 @@ async fn pass(world: &World) {
     tokio::task::yield_now().await;
 }
 
+/// Lets seconds pass until the owner is told that the store stays unusable, and returns what it is told.
+async fn until_told(world: &World, second: impl AsyncFn()) -> String {
+    let sfn = world.sfn.clone();
+    let failed = tokio::spawn(async move { sfn.failed().await });
+    let mut seconds = 0;
+    while !failed.is_finished() {
+        second().await;
+        seconds += 1;
+        assert!(seconds < 1_000, "nobody was told");
+    }
+    assert!(seconds >= 60, "told after {seconds} seconds");
+    failed.await.unwrap().to_string()
+}
+
 #[tokio::test]
 async fn executions_go_on_once_the_disk_has_room_again() {
     let dir = TempDir::new().unwrap();
@@ -88,16 +102,7 @@ async fn a_store_that_stays_unusable_is_told_and_goes_on_when_it_is_usable() {
         .with_store_mut(|store| store.fuse = Some(full));
     lost.returns(Value::Null);
 
-    let sfn = world.sfn.clone();
-    let failed = tokio::spawn(async move { sfn.failed().await });
-    let mut seconds = 0;
-    while !failed.is_finished() {
-        pass(&world).await;
-        seconds += 1;
-        assert!(seconds < 1_000, "nobody was told");
-    }
-    assert!(seconds >= 60, "told after {seconds} seconds");
-    let told = failed.await.unwrap().to_string();
+    let told = until_told(&world, async || pass(&world).await).await;
     assert!(
         told.contains("unable to open") && told.contains("has room"),
         "{told}"
@@ -112,4 +117,20 @@ async fn a_store_that_stays_unusable_is_told_and_goes_on_when_it_is_usable() {
     };
     assert_ne!(again.payload["token"], Value::Null);
     assert!(world.sfn.driver.is_ready());
+}
+
+#[tokio::test]
+async fn a_disk_that_stays_full_is_told() {
+    let dir = TempDir::new().unwrap();
+    let world = on_disk(&dir);
+    world
+        .sfn
+        .driver
+        .with_store_mut(|store| store.fill_disk(true));
+    let told = until_told(&world, async || {
+        assert_eq!(start_large(&world, "large").await, 503);
+        pass(&world).await;
+    });
+    let told = told.await;
+    assert!(told.contains("disk is full"), "{told}");
 }
