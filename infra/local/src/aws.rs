@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -19,11 +20,11 @@ use tower::ServiceExt;
 
 use crate::dynamodb::Database;
 use crate::iam::{self, Access, Iam};
-use crate::loopback;
+use crate::loopback::{self, Unread};
 use crate::random;
 use crate::s3::{self, Objects};
 use crate::secrets::Secrets;
-use crate::signature::Authorization;
+use crate::signature::{Authorization, Refused};
 use crate::template::{Machine, Table};
 
 /// DynamoDB's limit on the body of a request, in bytes.
@@ -90,11 +91,18 @@ impl Aws {
             let message = "The security token included in the request is invalid.".to_owned();
             return Err(Refusal("UnrecognizedClientException", message));
         };
-        if authorization.is_by(&self.secret, parts, body) {
-            return Ok(caller);
-        }
-        let message =
-            "The request signature we calculated does not match the signature you provided.";
+        let verified = authorization.verify(&self.secret, parts, body, SystemTime::now());
+        let message = match verified {
+            Ok(()) => return Ok(caller),
+            Err(Refused::Expired) => "Signature expired: it was made more than 15 minutes ago.",
+            Err(Refused::NotYetCurrent) => {
+                "Signature not yet current: it was made more than 15 minutes in the future."
+            }
+            Err(Refused::Mismatch) => {
+                "The request signature we calculated does not match the signature you provided."
+            }
+        };
+        // The services with JSON bodies have this one name for all three.
         Err(Refusal("InvalidSignatureException", message.to_owned()))
     }
 
@@ -244,9 +252,16 @@ async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response
         let message = "Only programs of this machine are answered.".to_owned();
         return Refusal("AccessDeniedException", message).response(403);
     }
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        let message = "The request is too large.".to_owned();
-        return Refusal("RequestEntityTooLargeException", message).response(413);
+    let body = match loopback::read(body, BODY_LIMIT).await {
+        Ok(body) => body,
+        Err(Unread::TooSlow) => {
+            let message = "The body of the request did not arrive in time.".to_owned();
+            return Refusal("RequestTimeoutException", message).response(400);
+        }
+        Err(Unread::TooLarge) => {
+            let message = "The request is too large.".to_owned();
+            return Refusal("RequestEntityTooLargeException", message).response(413);
+        }
     };
     let services = aws.services.read();
     let services = services.unwrap_or_else(PoisonError::into_inner).clone();

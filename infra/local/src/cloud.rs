@@ -1,7 +1,7 @@
 //! The cloud itself: everything that the template describes, wired together.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use towpath_clock::Clock;
 use towpath_stepfunctions::{InvokeError, StepFunctions};
 
 use crate::aws::{Aws, Services, WATCHED, access_key};
+use crate::data;
 use crate::dynamodb::Database;
 use crate::error::Error;
 use crate::events::Events;
@@ -32,7 +33,8 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 pub struct Options {
     /// The path of the SAM template.
     pub template: PathBuf,
-    /// The directory that keeps everything. `None` keeps everything in memory until the process ends.
+    /// The directory that keeps everything: one that a local cloud used before, an empty one, or one that is not there
+    /// yet. `None` keeps everything in memory until the process ends.
     pub data: Option<PathBuf>,
     /// The port of the HTTP API on 127.0.0.1; 0 is any free port.
     pub port: u16,
@@ -44,7 +46,7 @@ pub struct Options {
     pub environment: BTreeMap<String, String>,
     /// The URL of the `cargo lambda watch` that runs the functions that are not in this process.
     pub lambda_url: Option<String>,
-    /// Whether the clock runs the schedules. Without it, [`Cloud::fire_schedules`] does.
+    /// Whether each schedule fires at the start and then by the clock. Without it, [`Cloud::fire_schedules`] fires them.
     pub schedules: bool,
 }
 
@@ -81,7 +83,7 @@ impl Cloud {
     /// # Errors
     /// If the template cannot be stood up as it is, a file or port cannot be used, or a function does not start.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let lock = options.data.as_deref().map(claim).transpose()?;
+        let lock = options.data.as_deref().map(data::claim).transpose()?;
         let (http, aws) = doors(options.port).await?;
         let stack = Stack::load(&options.template, &http.url())?;
         let secret = secret(options.data.as_deref())?;
@@ -258,6 +260,13 @@ impl Cloud {
         self.lambda.set_duplicates(duplicates);
     }
 
+    /// Waits until the cloud cannot drive executions any more, and returns the reason: their store has been unusable for
+    /// a minute of the clock. A process that keeps a cloud up ends with that reason and an exit code that is not 0. A
+    /// failure that is over sooner, such as a disk that is full for a moment, is got over without a word here.
+    pub async fn failed(&self) -> Error {
+        Error::Executions(self.states.failed().await.to_string())
+    }
+
     /// Ends the cloud. Work under way is cut off; with a data directory, the next start goes on from there.
     pub async fn shutdown(self) {
         self.aws.close();
@@ -389,41 +398,19 @@ fn shared_environment(specs: &[FunctionSpec]) -> BTreeMap<String, String> {
     shared
 }
 
-/// Takes the data directory for this cloud alone. One that is not there yet is made for its user only; one that is there
-/// keeps its mode.
-fn claim(data: &Path) -> Result<File, Error> {
-    let failed = |error| Error::io(format!("cannot use {}", data.display()), error);
-    let mut directory = std::fs::DirBuilder::new();
-    directory.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        directory.mode(0o700);
-    }
-    directory.create(data).map_err(failed)?;
-    let lock = File::create(data.join("lock")).map_err(failed)?;
-    // The system lets go of it when the process ends, however it ends.
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked(data.to_owned())),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
 /// The secret access key of every identity. It is kept with the data, so that keys handed out before a restart go on
 /// working.
-fn secret(data: Option<&Path>) -> Result<String, Error> {
-    let Some(data) = data else {
+fn secret(directory: Option<&Path>) -> Result<String, Error> {
+    let Some(directory) = directory else {
         return random::hex();
     };
-    let path = data.join("access-key-secret");
-    match std::fs::read_to_string(&path) {
-        Ok(secret) if secret.len() == 32 => Ok(secret),
-        // Not there yet, or half-written by a process that was killed.
+    let path = directory.join("access-key-secret");
+    match data::read(&path)? {
+        Some(secret) if secret.len() == 32 => Ok(secret),
+        // Not there yet, or half-written by an older release that was killed.
         _ => {
             let secret = random::hex()?;
-            let failed = |error| Error::io(format!("cannot write {}", path.display()), error);
-            std::fs::write(&path, &secret).map_err(failed)?;
+            data::write(&path, &secret)?;
             Ok(secret)
         }
     }

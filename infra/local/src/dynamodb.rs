@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::data;
 use crate::error::Error;
 use crate::template::Table;
 
@@ -20,6 +21,8 @@ impl Database {
         let database = match file {
             None => dynoxide::Database::memory(),
             Some(file) => {
+                let made = data::make_file(file);
+                made.map_err(|error| Error::io(format!("cannot use {}", file.display()), error))?;
                 let file = file
                     .to_str()
                     .ok_or_else(|| Error::Database(format!("{} is no UTF-8", file.display())))?;

@@ -1,8 +1,8 @@
-//! Why a local cloud cannot be stood up.
+//! Why a local cloud cannot be stood up, or cannot stay up.
 
 use std::path::PathBuf;
 
-/// Why a local cloud cannot be stood up.
+/// Why a local cloud cannot be stood up, or cannot stay up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or port could not be used.
@@ -29,6 +29,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The data directory has things in it that are not a local cloud's.
+    #[error("{} is not empty, and no local cloud has used it before; choose a folder that is empty or does not exist yet", .0.display())]
+    Foreign(PathBuf),
     /// Another local cloud uses the data directory.
     #[error("{} is in use by another local cloud; stop that one, or give this one a directory of its own", .0.display())]
     Locked(PathBuf),
@@ -46,6 +49,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The local cloud is up and cannot drive executions any more.
+    #[error("the local cloud drives nothing any more: {0}")]
+    Executions(String),
     /// A function could not be started.
     #[error("the function {name}: {message}")]
     Function {

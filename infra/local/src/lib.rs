@@ -5,6 +5,7 @@
 
 mod aws;
 mod cloud;
+mod data;
 mod dynamodb;
 mod error;
 mod events;

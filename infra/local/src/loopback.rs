@@ -2,16 +2,38 @@
 //!
 //! A browser can be made to send requests to loopback: by a page that posts across origins, or by a name that resolves
 //! to it (DNS rebinding). Both tell on themselves in the `Origin` and `Host` headers.
+//!
+//! A client that falls silent in the middle of a request is given up after a while, so that its connection does not stay
+//! for as long as the cloud is up.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use http::{HeaderMap, header};
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::error::Error;
 use crate::tasks::Tasks;
+
+/// How long a client may take to send the head of its next request, the pause after its last request included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to send the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most that the head of a request may have, in bytes. API Gateway takes 10,240.
+const HEAD_LIMIT: usize = 16 * 1024;
+/// How long to wait after a connection could not be accepted: too many open files are not fewer at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A port of ours that nobody is served on yet.
 pub(crate) struct Door {
@@ -38,11 +60,69 @@ impl Door {
 
     /// Serves from now on, until the tasks are stopped.
     pub(crate) fn serve(self, router: Router, tasks: &Arc<Tasks>) {
-        tasks.spawn(async move {
-            if let Err(error) = axum::serve(self.listener, router).await {
-                tracing::error!(%error, "a front of the local cloud ended");
+        let router = router.layer(middleware::from_fn(refuse_other_targets));
+        tasks.spawn(accept(self.listener, router));
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_header_size(HEAD_LIMIT);
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::error!(%error, "a front of the local cloud cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
             }
         });
+    }
+}
+
+/// Refuses a request whose target is no absolute path, such as `*` or a whole URL: functions are given URLs that are made
+/// of host and path, and none can be made of these.
+async fn refuse_other_targets(request: Request, next: Next) -> Response {
+    let uri = request.uri();
+    if uri.authority().is_none() && uri.path().starts_with('/') {
+        return next.run(request).await;
+    }
+    let message =
+        format!("the target of the request is {uri}; it must be a path that begins with /");
+    let body = json!({ "code": "invalid_request", "message": message });
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// The reason why the body of a request was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// The body has more bytes than the limit, or its client has gone away.
+    TooLarge,
+    /// The client took longer than [`BODY_TIMEOUT`].
+    TooSlow,
+}
+
+/// Reads the body of a request of at most `limit` bytes.
+pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Unread> {
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Unread::TooLarge),
+        Err(_) => Err(Unread::TooSlow),
     }
 }
 

@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
+use crate::data;
 use crate::error::Error;
 use crate::iam::{Access, Iam};
 
@@ -43,22 +44,22 @@ impl Objects {
     /// Opens the buckets of these names, and makes those that are not there yet. `keys` are the access keys there are,
     /// each with `secret`.
     pub(crate) fn open(
-        data: Option<&Path>,
+        directory: Option<&Path>,
         buckets: &[String],
         keys: impl IntoIterator<Item = String>,
         secret: &str,
         iam: Arc<Iam>,
     ) -> Result<Self, Error> {
         let failed = |error| Error::io("cannot make a folder for objects", error);
-        let temporary = match data {
+        let temporary = match directory {
             None => Some(tempfile::tempdir().map_err(failed)?),
             Some(_) => None,
         };
-        let home = data.or(temporary.as_ref().map(TempDir::path));
+        let home = directory.or(temporary.as_ref().map(TempDir::path));
         let root = home.unwrap_or(Path::new(".")).join("objects");
-        std::fs::create_dir_all(&root).map_err(failed)?;
+        data::make_folder(&root).map_err(failed)?;
         for bucket in buckets {
-            std::fs::create_dir_all(root.join(bucket)).map_err(failed)?;
+            data::make_folder(&root.join(bucket)).map_err(failed)?;
         }
         let files = s3s_fs::FileSystem::new(&root);
         let files = files.map_err(|error| Error::Objects(format!("{error:?}")))?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::data;
 use crate::error::Error;
 use crate::random;
 use crate::template::SecretSpec;
@@ -17,13 +18,9 @@ pub(crate) struct Secrets {
 
 impl Secrets {
     /// Reads the secrets kept in the directory, and makes and keeps those that are not there yet.
-    pub(crate) fn open(data: Option<&Path>, specs: Vec<SecretSpec>) -> Result<Self, Error> {
-        let kept = data.map(|data| data.join("secrets.json"));
-        let read = kept.as_deref().and_then(|path| std::fs::read(path).ok());
-        // What a process that was killed left half-written is made anew.
-        let mut values: BTreeMap<String, String> = read
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
+    pub(crate) fn open(directory: Option<&Path>, specs: Vec<SecretSpec>) -> Result<Self, Error> {
+        let kept = directory.map(|directory| directory.join("secrets.json"));
+        let mut values = kept.as_deref().map_or(Ok(BTreeMap::new()), read)?;
         let before = values.len();
         for spec in &specs {
             if !values.contains_key(&spec.id) {
@@ -31,8 +28,7 @@ impl Secrets {
             }
         }
         if let Some(path) = kept.filter(|_| values.len() > before) {
-            let failed = |error| Error::io(format!("cannot write {}", path.display()), error);
-            std::fs::write(&path, json!(values).to_string()).map_err(failed)?;
+            data::write(&path, &json!(values).to_string())?;
         }
         Ok(Self { specs, values })
     }
@@ -61,6 +57,19 @@ impl Secrets {
             "VersionStages": ["AWSCURRENT"],
         }))
     }
+}
+
+/// Reads the secrets in a file, by the logical ids of their resources. One that cannot be read is not taken for none: with
+/// new secrets, what was encrypted or signed with the old ones would be lost.
+fn read(path: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let Some(text) = data::read(path)? else {
+        return Ok(BTreeMap::new());
+    };
+    // The parser's own message may quote a secret.
+    serde_json::from_str(&text).map_err(|_| Error::Syntax {
+        path: path.to_owned(),
+        message: "it holds no secrets that a local cloud wrote; restore it, or remove it to have new secrets made".to_owned(),
+    })
 }
 
 #[cfg(test)]

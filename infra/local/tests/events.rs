@@ -1,4 +1,5 @@
 //! Rules and schedules.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Clippy does not see that the helpers are tests, too.
 
 mod support;
 
@@ -6,25 +7,50 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{
     SMALL, answering, cloud_of, failing, functions, options, real_template, states, telling,
 };
+use tokio::sync::mpsc::UnboundedReceiver;
 use towpath_clock::Clock;
 use towpath_local::{Cloud, Duplicates};
 
-#[tokio::test]
-async fn schedules_fire_by_the_clock() {
+/// A cloud whose schedules run by its clock, and what they tell its function.
+async fn scheduled() -> (Cloud, Clock, UnboundedReceiver<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let template = folder.path().join("template.yaml");
     std::fs::write(&template, SMALL).unwrap();
-    let (second, mut told) = telling();
+    let (second, told) = telling();
     let clock = Clock::manual(0);
     let mut options = options(&template, functions([("Second", second)]));
     options.clock = clock.clone();
     options.schedules = true;
-    let _cloud = Cloud::start(options).await.unwrap();
+    (Cloud::start(options).await.unwrap(), clock, told)
+}
 
+/// Takes the events of the schedule of every minute and of every hour, in whichever order, and returns the latter.
+async fn both(told: &mut UnboundedReceiver<Value>) -> Value {
+    let both = [told.recv().await.unwrap(), told.recv().await.unwrap()];
+    assert!(both.contains(&json!({"shards": [1]})), "{both:?}");
+    let mut scheduled = both
+        .into_iter()
+        .filter(|event| event["source"] == "aws.events");
+    scheduled.next().unwrap()
+}
+
+#[tokio::test]
+async fn schedules_fire_once_when_the_cloud_starts() {
+    let (_cloud, _clock, mut told) = scheduled().await;
+    let hourly = both(&mut told).await;
+    assert_eq!(hourly["time"], "1970-01-01T00:00:00Z");
+    tokio::task::yield_now().await;
+    assert!(told.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn schedules_fire_by_the_clock() {
+    let (_cloud, clock, mut told) = scheduled().await;
+    both(&mut told).await;
     for minute in 1..60_u64 {
         clock.advance(Duration::from_secs(60));
         assert_eq!(
@@ -34,12 +60,7 @@ async fn schedules_fire_by_the_clock() {
         );
     }
     clock.advance(Duration::from_secs(60));
-    let both = [told.recv().await.unwrap(), told.recv().await.unwrap()];
-    assert!(both.contains(&json!({"shards": [1]})));
-    let hourly = both
-        .iter()
-        .find(|event| event["source"] == "aws.events")
-        .unwrap();
+    let hourly = both(&mut told).await;
     assert_eq!(hourly["detail-type"], "Scheduled Event");
     assert_eq!(hourly["time"], "1970-01-01T01:00:00Z");
     assert!(told.try_recv().is_err());

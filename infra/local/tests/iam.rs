@@ -3,12 +3,16 @@
 
 mod support;
 
+use std::time::{Duration, SystemTime};
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, Put, ReturnConsumedCapacity, TransactWriteItem,
 };
-use support::{SMALL, cloud_of, dynamodb, functions, options, real_template, send, signed, states};
+use support::{
+    SMALL, cloud_of, dynamodb, functions, options, real_template, send, signed, signed_at, states,
+};
 use towpath_local::Cloud;
 
 const TABLE: &str = "towpath-Table";
@@ -261,6 +265,31 @@ async fn knowing_a_key_id_is_not_enough() {
     environment.insert(secret, guess);
     let guessed = answer(&environment, "").await;
     assert!(guessed.contains("InvalidSignatureException"), "{guessed}");
+}
+
+#[tokio::test]
+async fn a_signature_is_good_for_a_quarter_of_an_hour() {
+    let cloud = cloud().await;
+    let environment = cloud.aws_environment("operator");
+    let answer = async |time: SystemTime| {
+        let target = "DynamoDB_20120810.ListTables";
+        let answer = send(signed_at(&environment, "dynamodb", target, "{}", time)).await;
+        let status = answer.status().as_u16();
+        (status, String::from_utf8(answer.into_body()).unwrap())
+    };
+    let (now, minute) = (SystemTime::now(), Duration::from_secs(60));
+    for time in [now - 14 * minute, now + 14 * minute] {
+        assert_eq!(answer(time).await.0, 200);
+    }
+    for (time, why) in [
+        (now - 16 * minute, "Signature expired"),
+        (now + 16 * minute, "Signature not yet current"),
+    ] {
+        let (status, said) = answer(time).await;
+        assert_eq!(status, 400, "{said}");
+        assert!(said.contains("#InvalidSignatureException"), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
 }
 
 #[tokio::test]

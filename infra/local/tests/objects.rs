@@ -49,7 +49,12 @@ async fn put(bucket: &Bucket, key: &str, text: &'static str, hashed: &str) -> St
 
 /// Fetches an object by a URL that was signed this long ago.
 async fn get(bucket: &Bucket, key: &str, ago: Duration) -> (u16, String) {
-    let url = bucket.presign(key, SystemTime::now() - ago, QUARTER);
+    get_by_url_of(bucket, key, SystemTime::now() - ago).await
+}
+
+/// Fetches an object by a URL that was signed then.
+async fn get_by_url_of(bucket: &Bucket, key: &str, time: SystemTime) -> (u16, String) {
+    let url = bucket.presign(key, time, QUARTER);
     let request = Request::get(url.unwrap().url).body(Vec::new()).unwrap();
     let answer = send(request).await;
     let status = answer.status().as_u16();
@@ -68,6 +73,12 @@ async fn what_was_put_is_read_by_url_until_it_expires() {
     assert_eq!(now, (200, "all of it".to_owned()));
     let (status, said) = get(&operator, "runs/a/1", QUARTER + Duration::from_secs(5)).await;
     assert!(status == 403 && said.contains("expired"), "{status} {said}");
+    let future = SystemTime::now() + QUARTER + Duration::from_secs(60);
+    let (status, said) = get_by_url_of(&operator, "runs/a/1", future).await;
+    assert!(
+        status == 403 && said.contains("RequestTimeTooSkewed"),
+        "{status} {said}"
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use towpath_clock::Clock;
 
@@ -22,6 +22,7 @@ use crate::execution::{Execution, Status};
 use crate::failure::Failure;
 use crate::interpreter::{Effect, Surroundings, Turn};
 use crate::listener::{Invoke, StatusChange, StatusListener};
+use crate::mend::mend;
 use crate::options::Options;
 use crate::store::Store;
 
@@ -37,13 +38,22 @@ pub(crate) struct Driver {
     definitions: Mutex<HashMap<i64, Arc<Definition>>>,
     /// Executions are driven: nothing is left over from before, or it was resumed.
     ready: AtomicBool,
-    /// Shut down, or the store failed. A store that failed is not written again: what is on disk stays true.
+    /// Shut down.
     closed: AtomicBool,
+    /// The store failed, and is not used before it was opened again.
+    failed: AtomicBool,
+    failures: Arc<Notify>,
+    /// The last failure of the store.
+    failure: Mutex<String>,
+    /// The store has been unusable for too long.
+    gave_up: watch::Sender<bool>,
     timer: Arc<Notify>,
     /// What the timer sleeps for. Changed only with the store locked.
     sleeping_until: AtomicU64,
     notices: Arc<Notify>,
     tasks: Mutex<JoinSet<()>>,
+    /// The task that opens the store again. It ends the tasks above, and so is none of them.
+    mender: Mutex<JoinSet<()>>,
 }
 
 /// A lock that a panic elsewhere does not take away: the store's own transactions keep it whole.
@@ -81,11 +91,19 @@ impl Driver {
             definitions: Mutex::default(),
             ready: AtomicBool::new(ready),
             closed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            failures: Arc::default(),
+            failure: Mutex::default(),
+            gave_up: watch::Sender::default(),
             timer: Arc::default(),
             sleeping_until: AtomicU64::new(0),
             notices: Arc::default(),
             tasks: Mutex::default(),
+            mender: Mutex::default(),
         });
+        let failures = Arc::clone(&driver.failures);
+        let mender = mend(Arc::downgrade(&driver), driver.clock.clone(), failures);
+        lock(&driver.mender).spawn_on(mender, &driver.runtime);
         if ready {
             driver.begin();
         }
@@ -102,7 +120,15 @@ impl Driver {
 
     /// Whether requests that drive executions can be served.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::SeqCst) && !self.closed.load(Ordering::SeqCst)
+        self.ready.load(Ordering::SeqCst) && !self.is_stopped()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_closed() || self.failed.load(Ordering::SeqCst)
     }
 
     /// Reads from the store.
@@ -125,32 +151,73 @@ impl Driver {
         Ok(())
     }
 
-    /// Writes to the store; every write goes through here. A failure is final: what a transaction may have done is known
-    /// again only after the file has been opened anew.
+    /// Writes to the store, or reads what executions are driven by; every write goes through here. After a failure
+    /// nothing goes on before the file was opened again: only then is known what a transaction has done.
     fn write<T>(&self, work: impl FnOnce(&mut Store) -> Result<T, Error>) -> Result<T, Error> {
         let mut store = lock(&self.store);
-        if self.closed.load(Ordering::SeqCst) {
+        if self.is_stopped() {
             return Err(Error::Closed);
         }
         let outcome = work(&mut store);
-        if let Err(error) = &outcome {
-            self.closed.store(true, Ordering::SeqCst);
-            tracing::error!(%error, "the state machine store failed; nothing is driven until it is opened again");
+        if let Err(error) = &outcome
+            && !matches!(error, Error::Closed)
+        {
+            tracing::error!(%error, "the state machine store failed; nothing is driven until it is open again");
+            *lock(&self.failure) = error.to_string();
+            self.failed.store(true, Ordering::SeqCst);
+            self.failures.notify_one();
         }
         outcome
+    }
+
+    /// Opens a store that failed again, and goes on as after the death of the process.
+    pub(crate) async fn reopen(self: &Arc<Self>) -> Result<(), Error> {
+        self.end_tasks().await;
+        {
+            let mut store = lock(&self.store);
+            if self.is_closed() {
+                return Err(Error::Closed);
+            }
+            store.reopen().inspect_err(|error| {
+                tracing::error!(%error, "the state machine store cannot be opened again");
+                *lock(&self.failure) = error.to_string();
+            })?;
+            self.failed.store(false, Ordering::SeqCst);
+        }
+        if self.ready.load(Ordering::SeqCst) {
+            self.go_on()?;
+        }
+        tracing::warn!("the state machine store is open again");
+        Ok(())
+    }
+
+    /// Tells whoever waits for it that the store stays unusable.
+    pub(crate) fn give_up(&self) {
+        self.gave_up.send_replace(true);
+    }
+
+    /// Returns the last failure once the store has been unusable for too long.
+    pub(crate) async fn failed(&self) -> String {
+        // The sender lives as long as the driver, so the wait does not end early.
+        let _ = self.gave_up.subscribe().wait_for(|gave_up| *gave_up).await;
+        lock(&self.failure).clone()
     }
 
     pub(crate) fn resume(self: &Arc<Self>) {
         if self.ready.swap(true, Ordering::SeqCst) {
             return;
         }
-        let running = self.read(|store| store.running()).unwrap_or_default();
-        for execution in running {
-            if self.turn_of(execution, true, |_| ()).is_err() {
-                return;
-            }
+        // A failure was logged, and is mended in the background.
+        let _ = self.go_on();
+    }
+
+    /// Goes on with every execution that runs, and begins what goes on by itself.
+    fn go_on(self: &Arc<Self>) -> Result<(), Error> {
+        for execution in self.write(|store| store.running())? {
+            self.turn_of(execution, true, |_| ())?;
         }
         self.begin();
+        Ok(())
     }
 
     pub(crate) async fn shutdown(&self) {
@@ -159,9 +226,15 @@ impl Driver {
             let _store = lock(&self.store);
             self.closed.store(true, Ordering::SeqCst);
         }
+        let mut mender = std::mem::take(&mut *lock(&self.mender));
+        mender.shutdown().await;
+        self.end_tasks().await;
+        lock(&self.store).release();
+    }
+
+    async fn end_tasks(&self) {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         tasks.shutdown().await;
-        lock(&self.store).release();
     }
 
     /// Writes a new execution and its first turn, unless `check` says otherwise.
@@ -318,7 +391,7 @@ impl Driver {
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        if !self.closed.load(Ordering::SeqCst) {
+        if !self.is_stopped() {
             tasks.spawn_on(work, &self.runtime);
         }
     }
@@ -335,16 +408,17 @@ impl Driver {
 
     /// Finds what is due next and notes that the timer sleeps until then, in one step.
     fn next_due(&self) -> Result<Option<(u64, i64)>, Error> {
-        let store = lock(&self.store);
-        let next = store.next_due()?;
-        self.sleeping_until
-            .store(next.map_or(u64::MAX, |(due, _)| due), Ordering::SeqCst);
-        Ok(next)
+        self.write(|store| {
+            let next = store.next_due()?;
+            self.sleeping_until
+                .store(next.map_or(u64::MAX, |(due, _)| due), Ordering::SeqCst);
+            Ok(next)
+        })
     }
 
     /// Tells the listener of the oldest change it was not told of. `false` if there is none.
     fn tell_one(&self) -> Result<bool, Error> {
-        let Some((id, change)) = self.read(|store| store.next_notice())? else {
+        let Some((id, change)) = self.write(|store| store.next_notice())? else {
             return Ok(false);
         };
         self.listener.status_changed(change);

@@ -16,6 +16,7 @@ mod failure;
 mod interpreter;
 mod jsonata;
 mod listener;
+mod mend;
 mod options;
 mod service;
 mod store;

@@ -9,7 +9,7 @@ use crate::listener::{Invoke, StatusListener};
 
 /// The settings and surroundings of a [`StepFunctions`](crate::StepFunctions).
 pub struct Options {
-    /// The SQLite file that everything is kept in; `None` keeps everything in memory.
+    /// The SQLite file that everything is kept in, made for its owner only; `None` keeps everything in memory.
     pub file: Option<PathBuf>,
     /// The only source of time.
     pub clock: Clock,

@@ -74,6 +74,13 @@ impl StepFunctions {
             .map_or(0, |execution| execution.transitions)
     }
 
+    /// Waits until the store has been unusable for a minute of the clock, and returns the reason. A store that fails is
+    /// opened again in the background, and requests that would drive executions are answered with status 503 meanwhile;
+    /// a process whose store stays unusable drives nothing, and should end.
+    pub async fn failed(&self) -> Error {
+        Error::Unusable(self.driver.failed().await)
+    }
+
     /// Stops driving executions and waits until nothing moves. What is stored stays as it is, for the next
     /// [`StepFunctions::open`].
     pub async fn shutdown(&self) {

@@ -118,8 +118,9 @@ impl Events {
         self.lambda.deliver(&schedule.target, event).await;
     }
 
-    /// Runs the schedules by the clock. A clock that jumps over several times of a schedule fires it once: what is due
-    /// is done then, and the minutes in between are gone.
+    /// Runs the schedules by the clock, and fires each at once: what came due while no cloud was up would wait for a whole
+    /// interval otherwise, and for ever in clouds that are ended sooner. A clock that jumps over several times of a
+    /// schedule fires it once: what is due is done then, and the minutes in between are gone.
     pub(crate) fn run_schedules(self: &Arc<Self>, tasks: &Arc<Tasks>) {
         for index in 0..self.schedules.len() {
             let (events, tasks_of_its_own) = (Arc::clone(self), Arc::clone(tasks));
@@ -131,18 +132,17 @@ impl Events {
                 let every = u64::try_from(schedule.every.as_millis())
                     .unwrap_or(u64::MAX)
                     .max(1);
-                let mut next = start.saturating_add(every);
                 loop {
-                    events.clock.sleep_until(next).await;
                     let passed = events.clock.now_ms().saturating_sub(start) / every;
-                    next = start.saturating_add(every.saturating_mul(passed + 1));
+                    let next = start.saturating_add(every.saturating_mul(passed + 1));
                     // A slow invocation does not hold up the next one.
-                    let events = Arc::clone(&events);
+                    let due = Arc::clone(&events);
                     tasks_of_its_own.spawn(async move {
-                        if let Some(schedule) = events.schedules.get(index) {
-                            events.fire_one(schedule).await;
+                        if let Some(schedule) = due.schedules.get(index) {
+                            due.fire_one(schedule).await;
                         }
                     });
+                    events.clock.sleep_until(next).await;
                 }
             });
         }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use towpath_clock::Clock;
 
 use crate::lambda::{Kind, Lambda};
-use crate::loopback;
+use crate::loopback::{self, Unread};
 use crate::template::{FunctionSpec, Trigger};
 use routes::Routes;
 
@@ -66,8 +66,14 @@ async fn handle(State(front): State<Arc<Front>>, request: Request<Body>) -> Resp
     let Some(found) = front.routes.find(parts.method.as_str(), parts.uri.path()) else {
         return answer::message(StatusCode::NOT_FOUND, "Not Found");
     };
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        return answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+    let body = match loopback::read(body, BODY_LIMIT).await {
+        Ok(body) => body,
+        Err(Unread::TooSlow) => {
+            return answer::message(StatusCode::REQUEST_TIMEOUT, "Request Timeout");
+        }
+        Err(Unread::TooLarge) => {
+            return answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+        }
     };
     let event = event::event(&parts, &body, &found, front.clock.now_ms());
     // The function goes on after the gateway has given up, as it does on AWS.

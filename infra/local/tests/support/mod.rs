@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -214,6 +215,17 @@ pub(crate) fn signed(
     target: &str,
     body: &str,
 ) -> Request<Vec<u8>> {
+    signed_at(environment, service, target, body, SystemTime::now())
+}
+
+/// The same, signed when it was `time`.
+pub(crate) fn signed_at(
+    environment: &Environment,
+    service: &str,
+    target: &str,
+    body: &str,
+    time: SystemTime,
+) -> Request<Vec<u8>> {
     use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
     let url = environment["AWS_ENDPOINT_URL"].clone() + "/";
     let identity = credentials(environment).into();
@@ -221,7 +233,7 @@ pub(crate) fn signed(
         .identity(&identity)
         .region(&environment["AWS_REGION"])
         .name(service)
-        .time(std::time::SystemTime::now())
+        .time(time)
         .settings(SigningSettings::default())
         .build()
         .unwrap()

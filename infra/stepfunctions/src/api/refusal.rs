@@ -32,7 +32,8 @@ impl Refusal {
 
     /// The refusal of a request that cannot be served now; SDKs try again.
     pub(super) fn unavailable() -> Self {
-        let message = "Step Functions is starting or shutting down; try again".to_owned();
+        let message =
+            "Step Functions is starting, shutting down or without its store; try again".to_owned();
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             kind: "ServiceUnavailable",
@@ -45,7 +46,8 @@ impl From<Error> for Refusal {
     /// Hides the inside of a failure from clients; it was logged where it arose.
     fn from(error: Error) -> Self {
         match error {
-            Error::Closed => Self::unavailable(),
+            // The store is opened again in the background.
+            Error::Closed | Error::Store(_) => Self::unavailable(),
             _ => Self {
                 status: StatusCode::INTERNAL_SERVER_ERROR,
                 kind: "InternalFailure",

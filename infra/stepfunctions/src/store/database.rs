@@ -1,10 +1,11 @@
 //! Opening and writing the database.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{
-    Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params,
+    Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, named_params,
+    params,
 };
 use ulid::Ulid;
 
@@ -25,10 +26,14 @@ pub(crate) const RETENTION_MS: u64 = 90 * 24 * 60 * 60 * 1_000;
 pub(crate) struct Store {
     pub(super) connection: Connection,
     id: String,
+    /// The path of the file; `None` for a database in memory.
+    file: Option<PathBuf>,
     /// Held while this drives what is in the file.
     lock: Option<File>,
     #[cfg(test)]
     pub(crate) fuse: Option<fuse::Fuse>,
+    #[cfg(test)]
+    pub(super) disk_is_full: bool,
 }
 
 impl Store {
@@ -36,7 +41,11 @@ impl Store {
     pub(crate) fn open(file: Option<&Path>) -> Result<Self, Error> {
         let lock = file.map(lock::take).transpose()?;
         let connection = match file {
-            Some(file) => Connection::open(file)?,
+            Some(file) => {
+                // SQLite gives its other files the mode of this one.
+                lock::make(file)?;
+                Connection::open(file)?
+            }
             None => Connection::open_in_memory()?,
         };
         schema::prepare(&connection)?;
@@ -45,16 +54,40 @@ impl Store {
             "INSERT OR IGNORE INTO meta (key, value) VALUES ('id', ?1)",
             [fresh],
         )?;
-        let id = connection.query_row("SELECT value FROM meta WHERE key = 'id'", [], |row| {
-            row.get(0)
-        })?;
         Ok(Self {
+            id: id_of(&connection)?,
             connection,
-            id,
+            file: file.map(Path::to_owned),
             lock,
             #[cfg(test)]
             fuse: None,
+            #[cfg(test)]
+            disk_is_full: false,
         })
+    }
+
+    /// Opens the file again, after a write that failed: what that write has left there is known only to a connection
+    /// that reads the file anew. Preparing the tables writes to the file, so a disk without any room is found out here.
+    /// The lock stays taken. A database in memory has rolled the write back, and is as it was before.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or written, or is another store by now.
+    pub(crate) fn reopen(&mut self) -> Result<(), Error> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        // Without the flag that makes a file: an empty store in place of one that was removed would lose every execution.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(file, flags)?;
+        schema::prepare(&connection)?;
+        if id_of(&connection)? != self.id {
+            let message = format!("{} was replaced while it was in use", file.display());
+            return Err(Error::Corrupt(message));
+        }
+        self.connection = connection;
+        #[cfg(test)]
+        self.limit_pages()?;
+        Ok(())
     }
 
     /// Lets another process open the file.
@@ -190,6 +223,11 @@ impl Store {
             )
         })
     }
+}
+
+fn id_of(connection: &Connection) -> Result<String, Error> {
+    let query = "SELECT value FROM meta WHERE key = 'id'";
+    Ok(connection.query_row(query, [], |row| row.get(0))?)
 }
 
 fn forget(tx: &Transaction<'_>, which: &str, arn: &str, expired: i64) -> Result<(), Error> {

@@ -1,4 +1,5 @@
-//! One process at a time: two that drive the same executions would do everything twice.
+//! The files of a store, for their owner only, and the lock beside them: two processes that drive the same executions
+//! would do everything twice.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -15,12 +16,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) fn take(file: &Path) -> Result<File, Error> {
     let mut path = OsString::from(file);
     path.push(".lock");
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(Error::File)?;
+    let lock = make(Path::new(&path))?;
     let mut tries = TRIES;
     loop {
         match lock.try_lock() {
@@ -31,4 +27,16 @@ pub(super) fn take(file: &Path) -> Result<File, Error> {
         }
         tries -= 1;
     }
+}
+
+/// Makes an empty file that only its owner can read, and opens it. A file that is there keeps its mode and its contents.
+pub(super) fn make(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path).map_err(Error::File)
 }

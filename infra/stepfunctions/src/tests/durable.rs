@@ -249,7 +249,7 @@ impl Engine {
             }
             match world.calls.try_recv() {
                 Ok(call) => self.act(call),
-                Err(_) if !world.sfn.driver.is_ready() => return false,
+                Err(_) if is_dead(world) || !world.sfn.driver.is_ready() => return false,
                 Err(_)
                     if world.describe(Self::EXECUTION).await["status"] == "SUCCEEDED"
                         && world
@@ -331,8 +331,21 @@ impl Engine {
     }
 }
 
-/// One run of the engine that dies at a write, and goes on; `false` if there was no such write.
-async fn dies_at(fuse: Fuse, patient: bool) -> bool {
+/// The fuse of the store, if it has blown.
+fn blown(world: &World) -> Option<Fuse> {
+    let mut fuse = None;
+    let look = |store: &mut Store| fuse = store.fuse.filter(|fuse| fuse.blown);
+    world.sfn.driver.with_store_mut(look);
+    fuse
+}
+
+fn is_dead(world: &World) -> bool {
+    blown(world).is_some_and(|fuse| !fuse.full)
+}
+
+/// One run of the engine that dies at a write, or finds the disk full there, and goes on; `false` if there was no such
+/// write.
+async fn goes_on_after(fuse: Fuse, patient: bool) -> bool {
     let dir = TempDir::new().unwrap();
     let mut world = World::open(Some(&file(&dir)), Clock::manual(NOW));
     world.define(machine());
@@ -344,14 +357,21 @@ async fn dies_at(fuse: Fuse, patient: bool) -> bool {
         patient,
         ..Engine::default()
     };
-    let survived = engine.live(&mut world).await;
-    if !survived {
+    let undisturbed = engine.live(&mut world).await;
+    if !undisturbed && fuse.full {
+        let mut tries = 0;
+        while !engine.live(&mut world).await {
+            tries += 1;
+            assert!(tries < 100, "the store is not opened again: {fuse:?}");
+            tokio::task::yield_now().await;
+        }
+    } else if !undisturbed {
         world = die(world, &file(&dir));
         world.sfn.resume();
         assert!(engine.live(&mut world).await, "it dies only once");
     }
     let done = world.describe(Engine::EXECUTION).await;
-    assert_eq!(output(&done), json!("ended"), "died at {fuse:?}");
+    assert_eq!(output(&done), json!("ended"), "disturbed by {fuse:?}");
     let events = world.events(Engine::EXECUTION).await;
     let count = |kind: &str| events.iter().filter(|event| *event == kind).count();
     assert_eq!(count("TaskSucceeded"), 2, "{events:?}");
@@ -365,24 +385,41 @@ async fn dies_at(fuse: Fuse, patient: bool) -> bool {
             "nobody was told of {status}"
         );
     }
-    !survived
+    // A full disk may be over before anybody asks for something.
+    !undisturbed || blown(&world).is_some()
+}
+
+/// Disturbs the engine at its first write, its second, and so on, and counts the writes at which it was disturbed.
+async fn disturbed_everywhere(write_is_done: bool, full: bool, patient: bool) -> u64 {
+    let mut writes_left = 0;
+    loop {
+        let fuse = Fuse {
+            writes_left,
+            write_is_done,
+            full,
+            blown: false,
+        };
+        if !goes_on_after(fuse, patient).await {
+            return writes_left;
+        }
+        writes_left += 1;
+    }
 }
 
 #[tokio::test]
 async fn death_at_any_write_loses_nothing_and_does_nothing_twice() {
     let mut deaths = 0;
     for (write_is_done, patient) in [(false, false), (false, true), (true, false), (true, true)] {
-        for writes_left in 0.. {
-            let fuse = Fuse {
-                writes_left,
-                write_is_done,
-                blown: false,
-            };
-            if !dies_at(fuse, patient).await {
-                break;
-            }
-            deaths += 1;
-        }
+        deaths += disturbed_everywhere(write_is_done, false, patient).await;
     }
     assert!(deaths >= 40, "every write is one to die at, not {deaths}");
+}
+
+#[tokio::test]
+async fn a_full_disk_at_any_write_loses_nothing_and_does_nothing_twice() {
+    let mut refusals = 0;
+    for patient in [false, true] {
+        refusals += disturbed_everywhere(false, true, patient).await;
+    }
+    assert!(refusals >= 10, "every write is one to fail, not {refusals}");
 }

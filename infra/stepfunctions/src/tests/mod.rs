@@ -2,6 +2,7 @@
 
 mod api;
 mod durable;
+mod full_disk;
 mod language;
 mod machine;
 mod old_machine;
