@@ -1,6 +1,6 @@
 //! `towpath dev`: the local cloud, kept up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -49,16 +49,8 @@ fn logs() {
 
 async fn run(options: Options) -> Result<(), String> {
     let supervisor = std::env::current_exe().map_err(|e| format!("cannot find myself: {e}"))?;
-    let data = match &options.data {
-        Some(dir) => {
-            std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-            Some(
-                dir.canonicalize()
-                    .map_err(|e| format!("{}: {e}", dir.display()))?,
-            )
-        }
-        None => None,
-    };
+    let data = options.data.as_deref().map(std::path::absolute).transpose();
+    let data = data.map_err(|e| e.to_string())?;
     let plan = Plan {
         data: data.clone(),
         port: options.port,
@@ -69,64 +61,62 @@ async fn run(options: Options) -> Result<(), String> {
         supervisor,
     };
     let standing = Standing::start(plan).await.map_err(|e| e.to_string())?;
+    let key = welcome(&standing, &options, data.as_deref())?;
+    eprintln!("Ctrl-C ends it.");
+    let failed = tokio::select! {
+        () = ended() => None,
+        reason = standing.cloud.failed() => Some(reason.to_string()),
+    };
+    if data.is_none() {
+        // The key is of no use any more; if the file stays, that is no harm.
+        let _ = std::fs::remove_file(key);
+    }
+    standing.stop().await;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Says what is up and how to reach it, and returns the file that holds the key.
+fn welcome(standing: &Standing, options: &Options, data: Option<&Path>) -> Result<PathBuf, String> {
     let url = standing.cloud.url();
     eprintln!("Towpath is up at {url}");
     if let (Some(file), Some(lambda)) = (&standing.watch_file, &options.lambda) {
         let port = lambda.rsplit(':').next().unwrap_or_default();
-        eprintln!("Its functions are called at {lambda}; run them there with");
         eprintln!(
-            "\n    cargo lambda watch --concurrency 4 --invoke-port {port} --env-file {}\n",
+            "Its functions are called at {lambda}; run them there with\n\n    cargo lambda watch --features process \
+             --concurrency 4 --invoke-port {port} --env-file {}\n",
             file.display()
         );
     }
-    if let (Some(file), Some(lambda)) = (&standing.watch_file, &options.lambda) {
-        let port = lambda.rsplit(':').next().unwrap_or_default();
-        eprintln!("Its functions are called at {lambda}; run them there with");
-        eprintln!(
-            "\n    cargo lambda watch --concurrency 4 --invoke-port {port} --env-file {}\n",
-            file.display()
-        );
-    }
-    match &data {
+    let key = match data {
         Some(dir) => {
-            let file = dir.join("key");
+            let key = dir.join("key");
             eprintln!(
                 "Its records are in {}; its key is in {}",
                 dir.display(),
-                file.display()
+                key.display()
             );
-            eprintln!(
-                "\n    curl -H \"Authorization: Bearer $(cat {})\" {url}/runs\n",
-                file.display()
-            );
+            key
         }
         None => {
-            let file = std::env::temp_dir().join(format!("towpath-{}.key", std::process::id()));
-            write_private(&file, standing.key.reveal())
-                .map_err(|e| format!("{}: {e}", file.display()))?;
+            let key = std::env::temp_dir().join(format!("towpath-{}.key", std::process::id()));
+            write_private(&key, standing.key.reveal())
+                .map_err(|e| format!("{}: {e}", key.display()))?;
             eprintln!(
                 "Everything is in memory, and gone when this ends (keep it with --data DIR); its key is in {}",
-                file.display()
+                key.display()
             );
-            eprintln!(
-                "\n    curl -H \"Authorization: Bearer $(cat {})\" {url}/runs\n",
-                file.display()
-            );
-            ended().await;
-            // The key is of no use any more; if the file stays, that is no harm.
-            let _ = std::fs::remove_file(file);
-            standing.stop().await;
-            return Ok(());
+            key
         }
-    }
-    ended().await;
-    standing.stop().await;
-    Ok(())
+    };
+    eprintln!(
+        "\n    curl -H \"Authorization: Bearer $(cat {})\" {url}/runs\n",
+        key.display()
+    );
+    Ok(key)
 }
 
 /// Returns when somebody wants this to end.
 async fn ended() {
-    eprintln!("Ctrl-C ends it.");
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -21,9 +21,9 @@ pub struct Options {
     /// environment names: AWS credentials, RUNS_TABLE, EXECUTORS_TABLE, OUTPUTS_BUCKET and STATE_MACHINE_ARN.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Mend what is found.
+    /// Repair what is found.
     #[arg(long)]
-    mend: bool,
+    repair: bool,
 }
 
 /// The file in a data directory that tells how to reach the cloud that is up on it.
@@ -32,7 +32,7 @@ pub(crate) const ENVIRONMENT: &str = "operator.json";
 /// What is amiss for a moment only is not: how long between two looks.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
-/// Runs the command: exit code 0 if all is well (or was mended), 1 if not.
+/// Runs the command: exit code 0 if all is well (or was repaired), 1 if not.
 pub async fn doctor(options: Options) -> ExitCode {
     match run(&options).await {
         Ok(true) => ExitCode::SUCCESS,
@@ -75,19 +75,19 @@ async fn run(options: &Options) -> Result<bool, String> {
         eprintln!("All is well.");
         return Ok(true);
     }
-    let mut well = options.mend;
+    let mut well = options.repair;
     for finding in &findings {
-        well &= tell(&app, finding, options.mend).await;
+        well &= tell(&app, finding, options.repair).await;
     }
-    if !options.mend {
-        eprintln!("\n--mend does it.");
+    if !options.repair {
+        eprintln!("\n`--repair` repairs it.");
     }
     Ok(well)
 }
 
-/// Tells a finding and mends it if asked. Says whether it is mended.
-async fn tell(app: &App, finding: &Finding, mend: bool) -> bool {
-    if !mend {
+/// Tells a finding and repairs it if asked. Says whether it is repaired.
+async fn tell(app: &App, finding: &Finding, repair: bool) -> bool {
+    if !repair {
         eprintln!("- {finding}");
         return false;
     }

@@ -116,7 +116,7 @@ async fn it_upholds_the_contract_of_a_runtime() {
 async fn its_output_is_taken_to_the_letter() {
     for output in ["done", "", "{\"output\": \"nested\"}", "two\nlines\n"] {
         let answer = answer(says(output), serde_json::json!([])).await;
-        assert_eq!((answer.output.as_str(), answer.decision), (output, None));
+        assert_eq!((answer.output.as_str(), answer.decision.clone()), (output, None));
     }
 }
 
@@ -125,14 +125,14 @@ async fn it_asks_until_a_decision_was_made() {
     let open = serde_json::json!([{"id": "d1", "question": "Which?", "options": []}]);
     for decisions in [serde_json::json!([]), open] {
         let answer = answer(asks("done"), decisions).await;
-        assert_eq!(answer.decision.unwrap().options, ["left", "right"]);
+        assert_eq!(answer.decision.clone().unwrap().options, ["left", "right"]);
     }
     let made = serde_json::json!([
         {"id": "d1", "question": "Which?", "options": [], "chosen": "right"},
     ]);
     let decided = answer(asks("done"), made.clone()).await;
     assert_eq!(
-        (decided.output.as_str(), decided.decision),
+        (decided.output.as_str(), decided.decision.clone()),
         ("done\n\nDecided: right", None)
     );
     assert_eq!(answer(asks(""), made).await.output, "Decided: right");
