@@ -7,6 +7,7 @@
 mod asking;
 mod judge;
 pub mod killed;
+mod rows;
 pub mod steps_of_death;
 pub mod story;
 mod traces;
@@ -15,5 +16,6 @@ pub mod watch;
 mod world;
 
 pub use asking::{Answer, ask};
+pub use rows::Rows;
 pub use traces::start_by_hand;
 pub use world::{World, Worlds, pipeline};

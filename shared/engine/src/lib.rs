@@ -17,6 +17,7 @@ mod kernel;
 pub mod kinds;
 mod pipeline;
 pub mod policy;
+pub mod races;
 mod resolvers;
 
 pub use board::*;

@@ -240,6 +240,73 @@ async fn a_restart_and_a_replacement_first_stop_the_job_that_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_takes_a_jobs_place_begins_when_that_job_is_gone() {
+    let world = world().await;
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    // It takes its time to end, and writes until the last moment.
+    let script = format!(
+        "trap 'sleep 1; echo end >> {0}; exit 1' TERM; echo begin >> {0}; sleep 600 & wait",
+        log.display()
+    );
+    let begun = async |times| {
+        let begun = async || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            text.matches("begin").count() == times
+        };
+        world.when(std::time::Duration::from_millis(1), begun).await;
+    };
+    let first = world.run(&job(&script)).await;
+    begun(1).await;
+    let second = restart(&world, &first, 0).await;
+    begun(2).await;
+    let ask = json!({ "blockId": "work", "pipelineId": "work", "replace": true });
+    let third = world.post("/runs", &ask).await.run();
+    begun(3).await;
+    world.stop(&third).await.done();
+    let retried = world.post(&format!("/runs/{third}/retry"), &json!({})).await;
+    begun(4).await;
+    world.stop(&retried.run()).await.done();
+    world.quiet().await;
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(log, "begin\nend\n".repeat(4), "never two at once");
+    failure(&world.view(&second).await);
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_keeps_what_humans_said() {
+    let world = world().await;
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("good");
+    // It fails with the feedback, until a file is there.
+    let script = format!(
+        r#"test -z "$TOWPATH_FEEDBACK" || test -e {} || exit 3; echo "told: $TOWPATH_FEEDBACK""#,
+        good.display()
+    );
+    let command = serde_json::to_string(&["sh", "-c", &script]).unwrap();
+    let run = world
+        .run(&format!(
+            "{{ id: work, steps: [{{ agentKind: coder, requiresApproval: true,
+               runtime: {{ kind: process, command: {command} }} }}] }}"
+        ))
+        .await;
+    let subject = world.asked_soon(&run).await;
+    let changes = json!({ "feedback": "shorter" });
+    let said = world.say(&run, &subject, "request-changes", &changes);
+    said.await.done();
+    failure(&world.end_soon(&run).await);
+    std::fs::write(&good, "").unwrap();
+    let retried = world.post(&format!("/runs/{run}/retry"), &json!({})).await;
+    let retried = retried.run();
+    let subject = world.asked_soon(&retried).await;
+    assert_eq!(world.output(&retried, 0).await.trim(), "told: shorter");
+    world.approve(&retried, &subject).await;
+    done(&world.over(&retried).await);
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_under_the_name_of_an_earlier_one_is_that_one() {
     let world = world().await;
     world.put(&job("true")).await;

@@ -198,6 +198,22 @@ fn forbid(world: &World, policy: &str, sid: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deaths_of_a_missing_permission_are_waited_out_however_many_there_are() {
+    let world = world().await;
+    forbid(&world, "RunActionsPolicy", "Runs");
+    let run = world.run(&approvals(1)).await;
+    let died = async || world.drivers(&run).await.len() >= 6;
+    world.when(Duration::from_secs(60), died).await;
+    let view = world.view(&run).await;
+    assert_eq!(view.summary.status, Status::Running, "{view:#?}");
+    let head = world.standing.operator.store.head(&run).await;
+    let deaths = head.unwrap().unwrap().driver;
+    assert!(deaths.excused >= 5 && deaths.counted == 0, "{deaths:?}");
+    world.stop(&run).await.done();
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_driverless_run_is_found_though_nobody_told_that_its_driver_died() {
     let world = world().await;
     // The word of its death reaches a function that can do nothing with it.

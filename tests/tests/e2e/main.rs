@@ -5,6 +5,7 @@ mod again;
 mod costs;
 mod doctor;
 mod drivers;
+mod forms;
 mod gates;
 mod human;
 mod input;

@@ -200,6 +200,17 @@ async fn a_wake_up_that_cannot_be_sent_now_is_sent_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wake_up_whose_write_got_through_without_an_answer_is_sent_at_once() {
+    let faults = "lost=1,only=UpdateItem,limit=4";
+    let world = worlds().with_faults(faults).start().await;
+    let run = world.run(&job("sleep 0.2; echo worked")).await;
+    // Hardly any time goes by: no tick has a hand in it.
+    done(&world.end_soon(&run).await);
+    world.quiet().await;
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_beats_a_dispatch_whenever_it_comes() {
     let world = world().await;
     let runs = many(&world, &job("sleep 600"), 16).await;
