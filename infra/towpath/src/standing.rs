@@ -20,13 +20,13 @@ use towpath_store::{ApiKey, Scope};
 
 use crate::functions::{self, Meters, Shared};
 
-/// What to stand up, and how.
+/// The plan of a local cloud with Towpath on it.
 pub struct Plan {
-    /// Where everything is kept. None: in memory, and gone with the process.
+    /// The folder that everything is kept in. `None`: in memory, and gone with the process.
     pub data: Option<PathBuf>,
     /// The port of the HTTP API; 0 for any.
     pub port: u16,
-    /// The time.
+    /// The clock that everything goes by.
     pub clock: Clock,
     /// Whether the clock runs the schedules.
     pub schedules: bool,
@@ -38,7 +38,7 @@ pub struct Plan {
     pub supervisor: PathBuf,
 }
 
-/// Why Towpath could not be stood up.
+/// The reason Towpath could not be stood up.
 #[derive(Debug, thiserror::Error)]
 #[error("the local cloud could not be started: {0}")]
 pub struct Error(String);
@@ -51,17 +51,17 @@ fn error(what: impl std::fmt::Display) -> Error {
 pub struct Standing {
     /// The cloud under it.
     pub cloud: Cloud,
-    /// What the functions have used.
+    /// The table units that the functions have used.
     pub meters: Meters,
     /// An app that may do everything, for looking on without it being counted.
     pub operator: App,
     /// The key to the API.
     pub key: Key,
-    /// Whose key it is.
+    /// The caller whose key it is.
     pub caller: Caller,
-    /// The jobs.
+    /// The runtime of the jobs.
     pub process: ProcessRuntime,
-    /// The directory of their folders.
+    /// The folder of the jobs' folders.
     pub jobs: PathBuf,
     /// The `--env-file` of the `cargo lambda watch` that runs the functions, if one does.
     pub watch_file: Option<PathBuf>,
@@ -81,7 +81,7 @@ impl Standing {
         Self::start_mortal(plan, None).await
     }
 
-    /// The same, with functions whose invocations may die.
+    /// Stands Towpath up with functions whose invocations may die.
     ///
     /// # Errors
     /// As for [`Standing::start`].

@@ -1,4 +1,4 @@
-//! What the API says when it says no.
+//! The errors of the API.
 
 use serde::{Deserialize, Serialize};
 use towpath_engine::{RunId, ValidationError};
@@ -7,11 +7,11 @@ use towpath_engine::{RunId, ValidationError};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// A stable word for it; see [`Code`].
+    /// The class of the error, a stable word; see [`Code`].
     pub code: Code,
-    /// What is wrong, and what to do.
+    /// The error in words for people, with what to do about it.
     pub message: String,
-    /// The field that is wrong.
+    /// The name of the field that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// The run that is in the way.
@@ -22,31 +22,31 @@ pub struct Problem {
     pub errors: Vec<ValidationError>,
 }
 
-/// The stable words.
+/// The classes of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// The body is not JSON.
     InvalidJson,
-    /// There is no usable key.
+    /// The request has no usable API key.
     Unauthorized,
     /// The key may not do this.
     Forbidden,
-    /// There is no such thing, or it is another workspace's.
+    /// What the path names does not exist, or is another workspace's.
     NotFound,
-    /// The path is there, the method is not.
+    /// The path does not take this method.
     MethodNotAllowed,
     /// The block has a live run.
     RunIsLive,
-    /// The question was answered otherwise.
+    /// The question was answered differently before.
     AlreadyAnswered,
     /// The run does not wait for this.
     NotWaiting,
-    /// The run is in no state for this.
+    /// The run's status does not allow the request.
     WrongState,
-    /// The same name was used for another start.
+    /// The `Idempotency-Key` was used for another request.
     IdempotencyMismatch,
-    /// Somebody else was faster, again and again.
+    /// Others wrote the same records again and again; try again.
     Busy,
     /// The body is too large.
     TooLarge,
@@ -58,12 +58,12 @@ pub enum Code {
     Throttled,
     /// Something behind the API did not answer; try again.
     Unavailable,
-    /// A fault of Towpath's own. It is in its log under the request's id.
+    /// An error of Towpath's own. Its log has it under the request's id.
     Internal,
 }
 
 impl Code {
-    /// The HTTP status it goes with.
+    /// The HTTP status of the error.
     pub fn status(self) -> u16 {
         match self {
             Code::InvalidJson => 400,
@@ -86,7 +86,7 @@ impl Code {
 }
 
 impl Problem {
-    /// A problem of this code.
+    /// Makes a problem of this class.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -97,7 +97,7 @@ impl Problem {
         }
     }
 
-    /// The same, naming the field that is wrong.
+    /// The same problem, with the name of the field that is wrong.
     #[must_use]
     pub fn at(self, field: impl Into<String>) -> Self {
         Self {
@@ -106,7 +106,7 @@ impl Problem {
         }
     }
 
-    /// The same, naming the run that is in the way.
+    /// The same problem, with the run that is in the way.
     #[must_use]
     pub fn with_run(self, run: RunId) -> Self {
         Self {

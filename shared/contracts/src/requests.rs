@@ -1,4 +1,4 @@
-//! What callers ask. Unknown fields are refused: a misspelt option must not silently mean nothing.
+//! The bodies of requests. Unknown fields are refused: a misspelt option must not silently mean nothing.
 
 use serde::{Deserialize, Serialize};
 use towpath_engine::{BlockId, Comment, Level, PipelineId, Repository, StepIndex};
@@ -7,11 +7,11 @@ use towpath_engine::{BlockId, Comment, Level, PipelineId, Repository, StepIndex}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StartRun {
-    /// What to work on.
+    /// The id of the block to work on.
     pub block_id: BlockId,
-    /// What to do.
+    /// The id of the pipeline to run.
     pub pipeline_id: PipelineId,
-    /// Stop the block's live run, if it has one, and take its place.
+    /// Whether to stop the block's live run, if it has one, and take its place.
     #[serde(default)]
     pub replace: bool,
 }
@@ -20,7 +20,7 @@ pub struct StartRun {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct StopRun {
-    /// Why, for the record.
+    /// The reason, for the audit.
     pub reason: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct RestartRun {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Decide {
-    /// One of the options; of a decision that allows it, any text.
+    /// The choice: one of the options or, where the decision allows it, any text.
     pub choice: String,
 }
 
@@ -52,9 +52,9 @@ pub struct Approve {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RequestChanges {
-    /// What is to be changed.
+    /// The changes in words.
     pub feedback: Option<String>,
-    /// The same, place by place.
+    /// Remarks on parts of the result.
     pub comments: Vec<Comment>,
 }
 
@@ -62,7 +62,7 @@ pub struct RequestChanges {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Reject {
-    /// Why, for the record.
+    /// The reason, for the audit.
     pub reason: Option<String>,
 }
 
@@ -70,15 +70,15 @@ pub struct Reject {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PutBlock {
-    /// What it is called.
+    /// The block's title.
     pub title: String,
-    /// What is to be done.
+    /// The work to be done, in words.
     #[serde(default)]
     pub description: String,
-    /// What it is.
+    /// The block's level.
     #[serde(default)]
     pub level: Level,
-    /// Where its work is kept.
+    /// The repository of the block's work.
     #[serde(default)]
     pub repository: Option<Repository>,
 }

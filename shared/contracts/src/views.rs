@@ -1,4 +1,4 @@
-//! What callers read.
+//! The documents that the API answers with.
 
 use serde::{Deserialize, Serialize};
 use towpath_engine::kinds::gate::Gate;
@@ -11,7 +11,7 @@ use towpath_engine::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct List<T> {
-    /// What there is.
+    /// The records of this part, in the order of the list.
     pub items: Vec<T>,
     /// The `after` of the next part, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,69 +22,69 @@ pub struct List<T> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunSummary {
-    /// Its identity.
+    /// The run's id.
     pub id: RunId,
-    /// Whose it is.
+    /// The workspace that owns the run.
     pub workspace: WorkspaceId,
-    /// What it works on.
+    /// The id of the block that the run works on.
     pub block_id: String,
-    /// What it does.
+    /// The pipeline version that the run executes.
     pub pipeline: Pin,
-    /// Whether it goes on.
+    /// The run's status.
     pub status: Status,
-    /// The step it is at.
+    /// The step that the run is at, counted from 0.
     pub current_step: StepIndex,
-    /// What it waits for; nothing once it is over.
+    /// What the run waits for. Absent once the run is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
-    /// Why it failed.
+    /// The reason the run failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Who asked for it.
+    /// The name of the API key that started the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initiated_by: Option<String>,
-    /// The run it was retried or restarted from.
+    /// The run that this one retries or restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried_from: Option<RunId>,
-    /// When it was accepted.
+    /// The time the run was accepted, in milliseconds since the epoch.
     pub created_at: Timestamp,
-    /// When it ended.
+    /// The time the run ended, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Raised by each change: an older document is to be dropped.
+    /// The revision, raised by each change. A client that gets documents out of order drops those with an older one.
     pub rev: u64,
 }
 
-/// What a run waits for, in words and in ids.
+/// What a live run waits for, in words and in ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitsFor {
     /// The class: `driver`, `job`, `rest`, `human` or `budget`.
     pub reason: String,
-    /// The same, for people.
+    /// What the run waits for, in words for people.
     pub text: String,
-    /// The job, decision or approval.
+    /// The id of the job, decision or approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// Since when.
+    /// The time the wait began, in milliseconds since the epoch.
     pub since: Timestamp,
-    /// When somebody looks, if nothing happens before.
+    /// The time at which the engine looks, if nothing happens before, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
 }
 
-/// A run, whole: `GET /runs/{run}`.
+/// A run with its steps: `GET /runs/{run}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
-    /// What stands in lists too.
+    /// The part of the document that lists have, too.
     #[serde(flatten)]
     pub summary: RunSummary,
     /// The block as it was when the run started.
     pub block: Block,
-    /// Its steps, in order.
+    /// The steps, in order.
     pub steps: Vec<StepView>,
-    /// What humans said, in no order.
+    /// The answers and stops of humans, in no order.
     pub audit: Vec<Audit>,
 }
 
@@ -92,54 +92,54 @@ pub struct RunView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
-    /// Its place.
+    /// The step's place in the run, from 0.
     pub index: StepIndex,
-    /// What its agent is for.
+    /// The kind of agent that the step names.
     pub agent_kind: AgentKind,
-    /// Where it stands.
+    /// The step's state.
     pub state: StepState,
-    /// Whether a human must approve its result.
+    /// Whether a human must approve the step's result.
     pub requires_approval: bool,
-    /// What it is at, for people.
+    /// What the step is doing, in words for people.
     pub activity: String,
-    /// The job that is at work for it.
+    /// The id of the job that works for the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<JobId>,
-    /// How often work was dispatched for it.
+    /// The number of jobs that were started for the step.
     pub attempt: u32,
-    /// When this attempt at it began.
+    /// The time work on the step began, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it began to wait for a human.
+    /// The time the step began to wait for a human, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_at: Option<Timestamp>,
-    /// When its work was done.
+    /// The time the step's work was done, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Where its output is: `GET` this path.
+    /// A link to the step's output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputLink>,
-    /// What its agent asked, and what was answered.
+    /// The agent's questions and their answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<Decision>,
-    /// The approval of its result.
+    /// The approval of the step's result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
     /// A gate's counters and findings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
-    /// How often its jobs were taken away.
+    /// The number of jobs of the step that lost their place.
     #[serde(default)]
     pub evictions: Evictions,
     /// The model that did the work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The earlier run that holds it, if it was done before this one.
+    /// The earlier run that did the step, if this one began behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_from: Option<RunId>,
 }
 
-/// Where an output is.
+/// A link to an output: `GET` its path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputLink {
@@ -155,9 +155,9 @@ pub struct OutputLink {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PipelineView {
-    /// Its version, from 1.
+    /// The version's number, from 1.
     pub version: u32,
-    /// What it does.
+    /// The pipeline as it was put.
     #[serde(flatten)]
     pub pipeline: Pipeline,
 }
@@ -166,22 +166,22 @@ pub struct PipelineView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OutputText {
-    /// One of at most 200 KB.
+    /// An output of at most 200 KB.
     Here {
-        /// The whole of it.
+        /// The whole text.
         text: String,
     },
-    /// A larger one.
+    /// A larger output.
     #[serde(rename_all = "camelCase")]
     Elsewhere {
-        /// Where it can be fetched from with a plain `GET`, without an API key. Whoever knows the URL can, until it
+        /// The URL at which the output can be fetched with a plain `GET`, without an API key. Whoever knows the URL can, until it
         /// expires: ask again for another.
         url: String,
-        /// Its size.
+        /// The size of the output in bytes.
         bytes: u64,
-        /// The SHA-256 of it, in hexadecimal digits.
+        /// The SHA-256 of the output, in hexadecimal digits.
         sha256: String,
-        /// Until when the URL can be used.
+        /// The time until which the URL can be used, in milliseconds since the epoch.
         expires_at: Timestamp,
     },
 }
