@@ -12,5 +12,7 @@ mod gates;
 mod humans;
 mod jobs;
 mod mailbox;
+mod pipelines;
+mod records;
 mod support;
 mod trial_kind;
