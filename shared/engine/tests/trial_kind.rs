@@ -78,7 +78,7 @@ impl Kind for Grader {
 }
 
 /// The kinds of a deployment with a grader.
-static KINDS: &[&dyn Kind] = &[&Grader, BUILT_IN[0], BUILT_IN[1]];
+pub(crate) static KINDS: &[&dyn Kind] = &[&Grader, BUILT_IN[0], BUILT_IN[1]];
 
 /// A run with the records of the steps it left, as a store keeps them.
 struct Kept {
