@@ -17,7 +17,7 @@ use crate::support::{
 };
 use crate::trial_kind::KINDS;
 
-const WALKS: u64 = 200;
+const WALKS: u64 = 300;
 const STEPS: usize = 160;
 
 fn random_plan(random: &mut Random) -> Value {
