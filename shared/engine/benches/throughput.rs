@@ -12,6 +12,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use towpath_engine::{
     AgentAnswer, CallResult, CallStatus, Effect, Fence, Head, Illegal, NewRun, Next, Outcome,
     PAYLOAD_FORM, Pin, Plan, Reason, Run, RunId, Step, StepSpec, Timestamp, Wait, advance, poll,
@@ -45,13 +47,12 @@ struct Stored {
 
 impl Stored {
     fn run(&self) -> Run {
-        let head: Head = serde_json::from_slice(&self.head).unwrap();
-        let step: Step = serde_json::from_slice(&self.step).unwrap();
+        let (head, step): (Head, Step) = (get(&self.head), get(&self.step));
         Run::new(head, step, Arc::clone(&self.plan))
     }
 
     fn wait(&self) -> Wait {
-        serde_json::from_slice(&self.wait).unwrap()
+        get(&self.wait)
     }
 
     fn keep(&mut self, mut run: Run, wait: &Wait) -> bool {
@@ -67,25 +68,35 @@ impl Stored {
         !run.head.status.is_terminal()
     }
 
-    /// One action: load, decide on a copy of what was loaded, write.
+    /// One action: load, decide, write.
     fn act(&mut self, decide: impl FnOnce(&mut Run) -> Result<Outcome, Illegal>) -> bool {
-        let run = self.run();
-        let wait = self.wait();
-        let mut next = run.clone();
-        black_box(decide(&mut next)).unwrap();
-        let wait = match reason(&next) {
-            _ if next.head.status.is_terminal() => wait.over(NOW),
-            Some(reason) => begin(&wait, reason),
-            None => wait.driven_on(NOW),
+        let (mut run, wait) = (self.run(), self.wait());
+        black_box(decide(&mut run)).unwrap();
+        let wait = match reason(&run) {
+            _ if run.head.status.is_terminal() => wait.over(NOW),
+            Some(reason)
+                if run
+                    .step
+                    .call()
+                    .is_some_and(|call| call.runtime == "process") =>
+            {
+                begin(&wait, reason)
+            }
+            // A simulated agent is called at once: its driver does not wait.
+            _ => wait.driven_on(NOW),
         };
-        self.keep(next, &wait)
+        self.keep(run, &wait)
     }
 }
 
 /// Writes a record where the last one was.
-fn put<T: serde::Serialize>(to: &mut Vec<u8>, record: &T) {
+fn put<T: Serialize>(to: &mut Vec<u8>, record: &T) {
     to.clear();
     serde_json::to_writer(to, record).unwrap();
+}
+
+fn get<T: DeserializeOwned>(from: &[u8]) -> T {
+    serde_json::from_str(std::str::from_utf8(from).unwrap()).unwrap()
 }
 
 fn begin(wait: &Wait, reason: Reason) -> Wait {

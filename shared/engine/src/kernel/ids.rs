@@ -110,24 +110,27 @@ fn is_name(text: &str) -> bool {
 }
 
 fn is_job(text: &str) -> bool {
-    let mut parts = text.strip_prefix("job_").unwrap_or_default().split('-');
-    let Some(true) = parts.next().map(is_ulid) else {
+    let Some((ulid, rest)) = text
+        .strip_prefix("job_")
+        .and_then(|text| text.split_once('-'))
+    else {
         return false;
     };
-    let parts: Vec<&str> = parts.collect();
-    match parts[..] {
-        [call] => is_number(call),
-        [step, attempt, role] => {
-            is_number(step) && is_number(attempt) && Role::parse(role).is_some()
-        }
-        _ => false,
-    }
+    is_ulid(ulid) && (is_number(rest) || is_old_call(rest))
+}
+
+/// Whether the text is a step, an attempt and a role, as in the ids of release 0.1.0.
+fn is_old_call(text: &str) -> bool {
+    let mut parts = text.splitn(3, '-');
+    parts.next().is_some_and(is_number)
+        && parts.next().is_some_and(is_number)
+        && parts.next().and_then(Role::parse).is_some()
 }
 
 /// Whether the text is a number of 32 bits in the one way it can be written.
 fn is_number(text: &str) -> bool {
-    text.parse::<u32>()
-        .is_ok_and(|number| number.to_string() == text)
+    let plain = text == "0" || text.starts_with(|first| ('1'..='9').contains(&first));
+    plain && text.parse::<u32>().is_ok()
 }
 
 /// The position of a step in its pipeline's enabled steps, from 0.
