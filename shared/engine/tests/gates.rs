@@ -124,6 +124,7 @@ fn each_kind_of_gate_has_its_own_number_of_attempts() {
             poll(&mut run, exit(1, "red"), at(1)).unwrap();
             if run.head.status == Status::Running {
                 helped += 1;
+                assert!(helped <= attempts, "{kind}");
                 poll(&mut run, done(""), at(1)).unwrap();
             }
         }

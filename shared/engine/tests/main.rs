@@ -10,6 +10,7 @@
 mod driver;
 mod gates;
 mod humans;
+mod ids;
 mod jobs;
 mod mailbox;
 mod pipelines;

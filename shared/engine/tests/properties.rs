@@ -148,7 +148,7 @@ fn happens(run: &mut Run, what: &Happening, now: Timestamp) -> Result<Outcome, S
 /// Does what a driver does: on a copy, with the records that are needed, taken only where it was legal.
 fn act(run: &mut Run, what: &Happening, left: &BTreeMap<StepIndex, Step>, now: Timestamp) {
     let mut loaded = run.clone();
-    loop {
+    for _ in 0..3 {
         let mut next = loaded.clone();
         match happens(&mut next, what, now) {
             Ok(Outcome::NeedsRecord { step }) => {
@@ -170,6 +170,7 @@ fn act(run: &mut Run, what: &Happening, left: &BTreeMap<StepIndex, Step>, now: T
             }
         }
     }
+    panic!("the record was added, and is needed still");
 }
 
 /// What must hold across the whole of a walk.
