@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use towpath_engine::{
-    AgentAnswer, CallResult, CallStatus, Effect, Fence, Head, Illegal, NewRun, Next, Outcome,
+    AgentAnswer, CallResult, CallStatus, Effect, Fence, Head, Illegal, NewRun, Outcome,
     PAYLOAD_FORM, Pin, Plan, Reason, Run, RunId, Step, StepSpec, Timestamp, Wait, advance, poll,
     reason, start,
 };

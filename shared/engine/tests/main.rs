@@ -7,7 +7,10 @@
     reason = "clippy does not see that these are tests"
 )]
 
+mod again;
+mod answers;
 mod driver;
+mod ends;
 mod gates;
 mod humans;
 mod ids;
