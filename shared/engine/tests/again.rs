@@ -273,6 +273,11 @@ fn a_loop_keeps_decisions_evictions_and_attempts_and_clears_the_rest() {
         run: None,
     };
     assert_eq!(run.step.revision.as_ref().unwrap().previous, previous);
+    assert_eq!(
+        run.step.replaces.len(),
+        1,
+        "the crashed job may not be gone"
+    );
     advance(&mut run, at(61)).unwrap();
     assert_eq!((run.step.started_at, run.step.epoch), (Some(at(61)), 1));
     assert_eq!(

@@ -35,6 +35,7 @@ fn a_wake_that_nobody_waits_for_still_keeps_the_next_wait_from_beginning_on_what
     let driving = Wait::fresh(None, at(0)).driven_on(at(0));
     let woken = driving.wake(Next::PollJob, at(1));
     assert_eq!((woken.seq, woken.wake), (driving.seq + 1, None));
+    assert_eq!((driving.drive_at, woken.drive_at), (None, None));
 }
 
 #[test]
@@ -88,7 +89,16 @@ fn a_driver_without_a_token_is_lost_after_six_minutes_and_after_fifteen_while_it
     assert_eq!(sent.due, Some(at(7)));
     let retried = sent.retried(at(2));
     assert!(!retried.is_lost(at(16)) && retried.is_lost(at(17)));
-    assert!(!parked().is_lost(at(9999)), "whoever holds a token waits");
+    let holding = Wait {
+        entered: Some(at(0)),
+        ..parked()
+    };
+    assert!(!holding.is_lost(at(9999)), "whoever holds a token waits");
+    let starting = Wait {
+        drive_at: Some(at(9)),
+        ..sent.clone()
+    };
+    assert!(!starting.is_lost(at(9999)), "and who is yet to start");
     assert!(!parked().over(at(1)).delivered(at(1)).is_lost(at(9999)));
 }
 
@@ -246,6 +256,7 @@ fn every_write_of_the_mailbox_can_lose_against_every_other() {
         ] {
             assert_eq!(written.seq, wait.seq + 1);
         }
+        assert_eq!(wait.without_driver().wake, None);
         // These two are parts of a write that raises it.
         assert_eq!(wait.without_driver().seq, wait.seq);
         assert_eq!(wait.waits_for(Reason::Budget, at(3)).seq, wait.seq);
@@ -299,8 +310,13 @@ fn a_handover_lets_the_old_driver_go_and_starts_the_next() {
     assert_eq!(handed.due, Some(at(2).plus(REDELIVERY)));
     let old = handed.begin(fenced(9, 9), "token", PAYLOAD_FORM, human(), at(3));
     assert_eq!(old, Err(Stale::OtherGeneration));
+    let retried = parked().retried(at(1)).hand_over(2, MINUTE, at(2));
+    assert_eq!((retried.entered, retried.retrying), (None, false));
     let own = parked().without_driver().hand_over(2, MINUTE, at(2));
-    assert_eq!((own.wake, own.token.as_deref(), own.due), (None, None, Some(at(3))));
+    assert_eq!(
+        (own.wake, own.token.as_deref(), own.due),
+        (None, None, Some(at(3)))
+    );
     assert!(
         !handed.delivered(at(3)).is_lost(at(8)) && !own.wake(Next::Advance, at(2)).is_lost(at(99))
     );

@@ -314,3 +314,31 @@ fn a_field_that_a_record_does_not_know_is_passed_over() {
     json["phase"]["newer"] = json!(1);
     assert_eq!(read::<Step>(json), calling.step);
 }
+
+#[test]
+fn a_record_that_lacks_what_its_phase_or_reason_needs_is_refused() {
+    let step = |phase| serde_json::from_value::<Step>(step_with(phase, json!({})));
+    for (phase, told) in [
+        (
+            json!({"is": "calling", "role": "main"}),
+            "missing field `id`",
+        ),
+        (
+            json!({"is": "resting", "since": 1, "until": 2}),
+            "missing field `why`",
+        ),
+        (
+            json!({"is": "asking", "about": "start", "since": 1}),
+            "missing field `subject`",
+        ),
+        (json!({"is": "dancing"}), "unknown variant `dancing`"),
+    ] {
+        let error = step(phase).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    let error = serde_json::from_value::<Reason>(json!({"for": "rest", "step": 1})).unwrap_err();
+    assert!(
+        error.to_string().contains("missing field `until`"),
+        "{error}"
+    );
+}

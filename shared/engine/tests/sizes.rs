@@ -112,6 +112,16 @@ fn what_is_cut_from_a_failure_leaves_enough_to_understand_it() {
             }
         }
     }
+    // Names and texts share one room: what the former take, the latter have not.
+    for (name, message, detail) in [(1, 240, 119), (12, 197, 96), (24, 149, 72), (32, 117, 56)] {
+        let mut run = large("x", name);
+        let long = "x".repeat(5_000);
+        fail(&mut run, FailureKind::Agent, &long, Some(&long), at(1));
+        let failure = run.head.failure.unwrap();
+        let cut = |bytes: usize| format!("{}…", "x".repeat(bytes));
+        assert_eq!(failure.message, cut(message), "{name}");
+        assert_eq!(failure.detail, Some(cut(detail)), "{name}");
+    }
     let mut run = run(json!([job("coder")]));
     fail(
         &mut run,
