@@ -57,6 +57,7 @@ impl Stored {
         get(&self.wait)
     }
 
+    /// Writes the records; tells whether the run goes on.
     fn keep(&mut self, mut run: Run, wait: &Wait) -> bool {
         run.head.rev += 1;
         for effect in run.effects.drain(..) {
@@ -74,18 +75,15 @@ impl Stored {
     fn act(&mut self, decide: impl FnOnce(&mut Run) -> Result<Outcome, Illegal>) -> bool {
         let (mut run, wait) = (self.run(), self.wait());
         black_box(decide(&mut run)).unwrap();
-        let wait = match reason(&run) {
+        // A simulated agent is called at once: its driver does not wait.
+        let is_job = run
+            .step
+            .call()
+            .is_some_and(|call| call.runtime == "process");
+        let wait = match reason(&run).filter(|_| is_job) {
             _ if run.head.status.is_terminal() => wait.over(NOW),
-            Some(reason)
-                if run
-                    .step
-                    .call()
-                    .is_some_and(|call| call.runtime == "process") =>
-            {
-                begin(&wait, reason)
-            }
-            // A simulated agent is called at once: its driver does not wait.
-            _ => wait.driven_on(NOW),
+            Some(reason) => begin(&wait, reason),
+            None => wait.driven_on(NOW),
         };
         self.keep(run, &wait)
     }
