@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use towpath_engine::{Died, FailureKind, Status, advance, driver_died, poll};
+use towpath_engine::{Deaths, Died, FailureKind, LASTING_WAIT, Status, advance, driver_died, poll};
 
 use crate::support::{MINUTE, at, done, failure, job, run};
 
@@ -81,4 +81,92 @@ fn a_terminal_run_needs_no_driver() {
         Died::Noop
     );
     assert_eq!(run, over);
+}
+
+#[test]
+fn the_failure_names_what_the_last_driver_died_of() {
+    let mut run = run(json!([job("coder")]));
+    for error in [
+        "Lambda.Unknown",
+        "States.Runtime",
+        "States.Timeout",
+        "execution ABORTED",
+    ] {
+        driver_died(&mut run, error, AT_ONCE, at(0));
+    }
+    assert_eq!(
+        failure(&run).1,
+        "4 of the run's drivers died one after the other without progress, the last of execution ABORTED"
+    );
+}
+
+#[test]
+fn errors_that_say_nothing_about_the_run_never_fail_it() {
+    for error in [
+        "Towpath.Throttled",
+        "Towpath.Unavailable",
+        "Towpath.AccessDenied",
+        "Towpath.Newer",
+        "Lambda.TooManyRequestsException",
+        "Lambda.ServiceException",
+        "Lambda.AWSLambdaException",
+        "Lambda.AccessDeniedException",
+        "Lambda.ResourceNotFoundException",
+    ] {
+        let mut run = run(json!([job("coder")]));
+        for _ in 0..50 {
+            let died = driver_died(&mut run, error, AT_ONCE, at(0));
+            assert!(
+                matches!(died, Died::Replaced { after } if after >= MINUTE),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            run.head.driver,
+            Deaths {
+                counted: 0,
+                excused: 50
+            }
+        );
+        // Nor do they forgive what does count.
+        let died = driver_died(&mut run, "States.Runtime", AT_ONCE, at(0));
+        assert_eq!(
+            (died, run.head.driver.counted),
+            (Died::Replaced { after: AT_ONCE }, 1)
+        );
+    }
+}
+
+#[test]
+fn a_wait_of_five_minutes_is_progress_and_a_shorter_one_is_not() {
+    let dead_thrice = || {
+        let mut run = run(json!([job("coder")]));
+        driver_died(&mut run, "Towpath.Throttled", AT_ONCE, at(0));
+        for _ in 0..3 {
+            driver_died(&mut run, "States.Runtime", AT_ONCE, at(0));
+        }
+        run
+    };
+    assert_eq!(LASTING_WAIT, MINUTE * 5);
+    let mut lasted = dead_thrice();
+    let died = driver_died(&mut lasted, "States.Runtime", LASTING_WAIT, at(9));
+    assert_eq!(died, Died::Replaced { after: AT_ONCE });
+    assert_eq!(
+        lasted.head.driver,
+        Deaths {
+            counted: 1,
+            excused: 0
+        }
+    );
+    let short = LASTING_WAIT - Duration::from_millis(1);
+    let mut failed = dead_thrice();
+    assert_eq!(
+        driver_died(&mut failed, "States.Runtime", short, at(9)),
+        Died::Failed
+    );
+    assert_eq!(
+        failed.head.driver,
+        Deaths::default(),
+        "a run that is over counts nothing"
+    );
 }

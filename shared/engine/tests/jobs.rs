@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use towpath_engine::{
-    CallStatus, Effect, FailureKind, LossCause, Outcome, Status, advance, gone, hold, poll, started,
+    CallStatus, Effect, Evictions, FailureKind, LossCause, Outcome, Phase, Role, Status, StepState,
+    Timestamp, advance, gone, hold, policy::start_pause, poll, started,
 };
 
 use crate::support::{at, calling, done, failure, job, lost, run};
@@ -152,4 +153,212 @@ fn a_runtime_without_room_makes_the_run_rest_within_the_budget() {
     let failed = run.head.failure.unwrap();
     assert_eq!(failed.kind, FailureKind::Timeout);
     assert!(failed.detail.unwrap().contains("no room"));
+}
+
+#[test]
+fn one_crash_and_five_reclaims_are_borne() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    poll(&mut run, lost(LossCause::Crashed), at(1)).unwrap();
+    for n in 1..=5 {
+        assert_eq!(
+            run.step.evictions,
+            Evictions {
+                crashes: 1,
+                transient: n - 1
+            }
+        );
+        let outcome = poll(&mut run, lost(LossCause::Reclaimed), at(1 + n)).unwrap();
+        assert_eq!(outcome, Outcome::Continue);
+    }
+    assert_eq!((run.step.attempt, run.step.replaces.len()), (7, 6));
+    let before = run.clone();
+    poll(&mut run, lost(LossCause::Reclaimed), at(9)).unwrap();
+    assert_eq!(
+        failure(&run),
+        (FailureKind::Evicted, "it is gone".to_owned())
+    );
+    assert_eq!(run.step.evictions, before.step.evictions);
+}
+
+#[test]
+fn a_job_that_is_lost_when_its_time_is_up_is_not_begun_again() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    let early = Timestamp(at(70).0 - 1);
+    let outcome = poll(&mut run.clone(), lost(LossCause::Crashed), early).unwrap();
+    assert_eq!(outcome, Outcome::Continue);
+    poll(&mut run, lost(LossCause::Crashed), at(70)).unwrap();
+    assert_eq!(failure(&run).0, FailureKind::Evicted);
+    assert_eq!(run.step.evictions, Evictions::default());
+}
+
+#[test]
+fn work_that_was_done_counts_however_late_it_is_looked_at() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    assert_eq!(poll(&mut run, done("x"), at(500)), Ok(Outcome::Done));
+}
+
+#[test]
+fn each_way_to_lose_a_job_fails_its_step_in_words_of_its_own() {
+    let spent = "the job did not end within its 70 minutes and was stopped";
+    for (cause, kind, told, detail) in [
+        (
+            LossCause::TimedOut,
+            FailureKind::Timeout,
+            spent,
+            Some("it is gone"),
+        ),
+        (
+            LossCause::Unreadable,
+            FailureKind::Timeout,
+            "it is gone",
+            None,
+        ),
+        (
+            LossCause::Killed,
+            FailureKind::JobFailed,
+            "it is gone",
+            None,
+        ),
+        (
+            LossCause::Checkout,
+            FailureKind::JobFailed,
+            "it is gone",
+            None,
+        ),
+    ] {
+        let mut run = run(json!([job("coder")]));
+        advance(&mut run, at(0)).unwrap();
+        let reaped = Effect::Reap(run.step.call().unwrap().job_ref());
+        poll(&mut run, lost(cause), at(1)).unwrap();
+        assert_eq!(failure(&run), (kind, told.to_owned()));
+        assert_eq!(run.head.failure.unwrap().detail.as_deref(), detail);
+        let reaps = run.effects.iter().filter(|effect| **effect == reaped);
+        assert_eq!(reaps.count(), 1, "the job is ended, once");
+    }
+}
+
+#[test]
+fn a_job_that_runs_out_of_time_is_named() {
+    let mut step = job("coder");
+    step["budgets"] = json!({"jobMinutes": 1});
+    let mut run = run(json!([step]));
+    advance(&mut run, at(0)).unwrap();
+    let id = calling(&run).0;
+    poll(&mut run, CallStatus::Unreadable("?".to_owned()), at(1)).unwrap();
+    assert_eq!(
+        failure(&run).1,
+        "the job did not end within its 1 minute and was stopped"
+    );
+    let told = format!("the job {id} did not end within its time budget");
+    assert_eq!(run.head.failure.unwrap().detail.unwrap(), told);
+}
+
+#[test]
+fn a_job_whose_status_cannot_be_read_says_why() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    for minute in 1..=6 {
+        // A moment less than a minute later is the same look.
+        for now in [at(minute), Timestamp(at(minute + 1).0 - 1)] {
+            if run.head.status == Status::Running {
+                let refused = CallStatus::Unreadable("connection refused".to_owned());
+                poll(&mut run, refused, now).unwrap();
+                assert_eq!(run.step.unreadable.looks, minute);
+                assert_eq!(run.step.unreadable.last, at(minute));
+            }
+        }
+    }
+    assert_eq!(
+        failure(&run).1,
+        "the job's status could not be read 6 times in a row: connection refused"
+    );
+}
+
+#[test]
+fn a_replaced_job_is_read_with_fresh_eyes() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    for minute in 0..5 {
+        poll(&mut run, CallStatus::Unreadable(String::new()), at(minute)).unwrap();
+    }
+    poll(&mut run, lost(LossCause::Reclaimed), at(6)).unwrap();
+    assert_eq!(run.step.unreadable.looks, 0);
+}
+
+#[test]
+fn tries_to_start_come_less_and_less_often() {
+    let pauses: Vec<_> = (0..8).map(|tries| start_pause(tries).as_secs()).collect();
+    assert_eq!(pauses, [15, 15, 30, 60, 120, 240, 300, 300]);
+    assert_eq!(start_pause(u32::MAX).as_secs(), 300);
+}
+
+#[test]
+fn each_try_to_start_is_counted() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    for tries in 1..=3 {
+        hold(
+            &mut run,
+            start_pause(tries),
+            &"no room ".repeat(99),
+            at(tries),
+        )
+        .unwrap();
+        let held = run.step.call().unwrap().held.clone().unwrap();
+        assert_eq!(
+            (held.tries, held.until),
+            (tries, at(tries).plus(start_pause(tries)))
+        );
+        assert!((250..=303).contains(&held.why.len()), "{}", held.why.len());
+    }
+    // Once its time is up it is looked at now.
+    hold(&mut run, start_pause(1), "no room", at(80)).unwrap();
+    assert_eq!(
+        run.step.call().unwrap().held.as_ref().unwrap().until,
+        at(80)
+    );
+    let running = poll(&mut run, CallStatus::Running, at(69)).unwrap();
+    assert!(matches!(running, Outcome::AwaitingGate { .. }));
+}
+
+#[test]
+fn the_time_does_not_run_backwards() {
+    assert_eq!(at(1).since(at(2)).as_secs(), 0);
+    assert_eq!(at(2).since(at(1)).as_secs(), 60);
+    assert_eq!(
+        Timestamp(u64::MAX).plus(std::time::Duration::MAX),
+        Timestamp(u64::MAX)
+    );
+}
+
+#[test]
+fn a_step_has_the_state_that_clients_know() {
+    let mut run = run(json!([job("coder")]));
+    assert_eq!(run.step.state(), StepState::Pending);
+    advance(&mut run, at(0)).unwrap();
+    assert_eq!(run.step.state(), StepState::Working);
+    let kind = run.kind().unwrap();
+    assert_eq!(
+        kind.describe(run.spec().unwrap(), &run.step),
+        "a job works on it"
+    );
+    let told = kind.instructions(run.spec().unwrap(), &run.step, Role::Main);
+    assert_eq!((told.agent_kind.as_str(), told.findings), ("coder", None));
+    let asked = crate::support::asked();
+    assert_eq!(asked.step.state(), StepState::WaitingDecision);
+    poll(&mut run, done("x"), at(1)).unwrap();
+    assert_eq!(
+        (run.step.state(), &run.step.phase),
+        (StepState::Done, &Phase::Done)
+    );
+    let inline = json!({"agentKind": "a", "runtime": {"kind": "simulated"}});
+    let inline = crate::support::run(json!([inline]));
+    let kind = inline.kind().unwrap();
+    assert_eq!(
+        kind.describe(inline.spec().unwrap(), &inline.step),
+        "working"
+    );
 }

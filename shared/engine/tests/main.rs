@@ -7,10 +7,19 @@
     reason = "clippy does not see that these are tests"
 )]
 
+mod again;
+mod answers;
 mod driver;
+mod ends;
 mod gates;
 mod humans;
+mod ids;
 mod jobs;
 mod mailbox;
+mod pipelines;
+mod properties;
+mod records;
+mod sizes;
 mod support;
+mod table;
 mod trial_kind;

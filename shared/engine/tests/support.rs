@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use towpath_engine::{
-    AgentAnswer, CallFailure, CallResult, CallStatus, CheckedAnswer, FailureKind, JobId, Kind,
-    Loss, LossCause, NewRun, Pin, Plan, Role, Run, RunId, StepSpec, Timestamp, kinds::BUILT_IN,
-    start,
+    AgentAnswer, Answer, CallFailure, CallResult, CallStatus, CheckedAnswer, FailureKind, JobId,
+    Kind, Loss, LossCause, NewRun, Outcome, Pin, Plan, Question, Role, Run, RunId, StepSpec,
+    Timestamp, advance, kinds::BUILT_IN, poll, start,
 };
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -99,4 +99,71 @@ pub(crate) fn calling(run: &Run) -> (JobId, Role) {
 pub(crate) fn failure(run: &Run) -> (FailureKind, String) {
     let failure = run.head.failure.clone().unwrap();
     (failure.kind, failure.message)
+}
+
+/// The same step, whose result a human must approve.
+pub(crate) fn approved(mut step: Value) -> Value {
+    step["requiresApproval"] = json!(true);
+    step
+}
+
+/// The answer of an agent that asks a human.
+pub(crate) fn asks(options: &[&str]) -> AgentAnswer {
+    AgentAnswer {
+        decision: Some(Question {
+            question: "Which?".to_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            free_text: false,
+        }),
+        ..AgentAnswer::default()
+    }
+}
+
+/// A run whose agent asks a human since minute 1, before its last step.
+pub(crate) fn asked() -> Run {
+    let mut run = run(json!([job("coder"), job("writer")]));
+    advance(&mut run, at(0)).unwrap();
+    poll(&mut run, answered(asks(&["red", "blue"])), at(1)).unwrap();
+    run
+}
+
+/// A run that waits for the approval of its only step's result since minute 1.
+pub(crate) fn proposed() -> Run {
+    let mut run = run(json!([approved(job("coder"))]));
+    advance(&mut run, at(0)).unwrap();
+    poll(&mut run, done("draft"), at(1)).unwrap();
+    run
+}
+
+/// The id that an answer to the run's question names.
+pub(crate) fn subject(run: &Run) -> String {
+    match run.outcome() {
+        Outcome::AwaitingDecision { decision } => decision,
+        other => panic!("{other:?} asks nobody"),
+    }
+}
+
+pub(crate) fn changes(feedback: &str) -> Answer {
+    Answer::RequestChanges {
+        feedback: Some(feedback.to_owned()),
+        comments: Vec::new(),
+    }
+}
+
+/// Numbers that are the same for the same seed: SplitMix64.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number less than `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap()
+    }
 }

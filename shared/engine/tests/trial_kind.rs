@@ -1,14 +1,14 @@
 //! A kind of a user's own: one file, and one line in the list of kinds. It grades what was made two steps before and
-//! sends it back until it is good.
+//! sends it back until it is good; where there is nothing to grade it leaves itself out.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use towpath_engine::{
-    Action, CallResult, Context, Effect, Event, FailureKind, Instructions, Kind, Outcome, Revision,
-    Role, Run, Status, Step, StepIndex, StepSpec, ValidationErrors, Work, advance, kinds::BUILT_IN,
-    poll, start,
+    Action, CallResult, Context, Effect, Event, FailureKind, Instructions, Kind, Outcome,
+    OutputRef, Revision, Role, Run, Status, Step, StepIndex, StepSpec, ValidationErrors, Work,
+    advance, kinds::BUILT_IN, poll, start,
 };
 
 use crate::support::{at, calling, done, job, new_run, plan_of};
@@ -41,6 +41,10 @@ impl Kind for Grader {
     }
 
     fn on_event(&self, cx: &mut Context<'_>, event: Event<'_>) -> Action {
+        if cx.step.index.0 < 2 {
+            let why = "there is nothing to grade".to_owned();
+            return Action::Skip { why };
+        }
         let Event::Called(_, result) = event else {
             let deadline = cx.now.plus(cx.spec.budgets.job());
             return Action::Call {
@@ -55,7 +59,15 @@ impl Kind for Grader {
             CallResult::Done(answer) if answer.output == "good" => Action::Finish(answer.clone()),
             CallResult::Done(_) if grades.given < 4 => Action::GoBack {
                 to: StepIndex(cx.step.index.0 - 2),
-                revision: None::<Revision>,
+                revision: Some(Revision {
+                    previous: OutputRef {
+                        number: 2,
+                        bytes: 4,
+                        run: None,
+                    },
+                    feedback: Some("again".to_owned()),
+                    comments: Vec::new(),
+                }),
             },
             _ => Action::Fail {
                 kind: FailureKind::CompanionRejected,
@@ -78,7 +90,7 @@ impl Kind for Grader {
 }
 
 /// The kinds of a deployment with a grader.
-static KINDS: &[&dyn Kind] = &[&Grader, BUILT_IN[0], BUILT_IN[1]];
+pub(crate) static KINDS: &[&dyn Kind] = &[&Grader, BUILT_IN[0], BUILT_IN[1]];
 
 /// A run with the records of the steps it left, as a store keeps them.
 struct Kept {
@@ -90,7 +102,7 @@ impl Kept {
     /// Repeats an action with the records it needs, and keeps what it leaves.
     fn act(&mut self, action: impl Fn(&mut Run) -> Outcome) -> Outcome {
         let mut run = self.run.clone();
-        loop {
+        for _ in 0..3 {
             let mut tried = run.clone();
             let outcome = action(&mut tried);
             let Outcome::NeedsRecord { step } = outcome else {
@@ -106,6 +118,7 @@ impl Kept {
             let record = self.left.iter().find(|kept| kept.index == step).cloned();
             run = run.with_record(step, record);
         }
+        panic!("the record was added, and is needed still")
     }
 
     /// Does the present step's job, which answers this.
@@ -135,6 +148,9 @@ fn a_grader_that_sends_the_work_back_two_steps_meets_no_old_answer() {
             );
             assert!(ids.insert(kept.work(answer)), "an id was used twice");
         }
+        let revision = kept.run.step.revision.as_ref();
+        let sent_back = revision.and_then(|revision| revision.feedback.as_deref());
+        assert_eq!(sent_back, (grade != "good").then_some("again"));
     }
     assert_eq!(
         (kept.run.head.status, kept.run.head.epoch),
@@ -153,9 +169,35 @@ fn a_kind_s_budget_is_its_own() {
         run: start(new_run(3), plan, at(0)).unwrap(),
         left: Vec::new(),
     };
-    while kept.run.head.status == Status::Running {
+    for _ in 0..12 {
         kept.work("bad");
     }
     let failure = kept.run.head.failure.unwrap();
     assert_eq!(failure.message, "not good after 4 grades");
+}
+
+#[test]
+fn a_step_that_leaves_itself_out_is_done_and_says_why() {
+    let mut grader = job("grader");
+    grader["requiresApproval"] = json!(true);
+    let plan = plan_of(json!([grader, job("writer")]), KINDS);
+    let mut run = start(new_run(2), plan, at(0)).unwrap();
+    assert_eq!(advance(&mut run, at(1)), Ok(Outcome::Continue));
+    let [Effect::Output(output), Effect::StepLeft(left)] = &run.effects[..] else {
+        panic!("{:?}", run.effects)
+    };
+    assert_eq!(output.text, "Skipped: there is nothing to grade");
+    assert_eq!(
+        left.output.as_ref().unwrap().bytes,
+        output.text.len() as u64
+    );
+    assert!(left.skipped && left.approval.is_none());
+    assert_eq!(
+        (left.started_at, left.finished_at),
+        (Some(at(1)), Some(at(1)))
+    );
+    assert_eq!(
+        (run.head.current, run.head.status),
+        (StepIndex(1), Status::Running)
+    );
 }

@@ -224,6 +224,8 @@ const DETAIL_LIMIT: usize = 200;
 const REASON_LIMIT: usize = 120;
 pub(crate) const NAME_LIMIT: usize = 48;
 const TEXTS_LIMIT: usize = 470;
+/// What a failure's texts may take even beside the longest ids and names: a failure that says nothing helps nobody.
+const FAILURE_LEAST: usize = 96;
 
 impl Head {
     /// Describes why the run fails, with the class's hint. Long texts are cut to what the head can carry besides its ids
@@ -241,7 +243,7 @@ impl Head {
             + self.pipeline.id.as_str().len()
             + self.pipeline.name.len()
             + self.initiated_by.as_deref().map_or(0, str::len);
-        let room = TEXTS_LIMIT.saturating_sub(names);
+        let room = TEXTS_LIMIT.saturating_sub(names).max(FAILURE_LEAST);
         let message = shorten(message, MESSAGE_LIMIT.min(room * 2 / 3));
         let room = room.saturating_sub(message.len());
         Failure {

@@ -85,7 +85,11 @@ pub enum Next {
 
 /// What a run waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "for", rename_all = "snake_case")]
+#[serde(
+    tag = "for",
+    rename_all = "snake_case",
+    try_from = "super::flat::FlatReason"
+)]
 pub enum Reason {
     /// Its driver.
     Driver,

@@ -5,6 +5,7 @@ mod call;
 mod driver;
 mod effect;
 mod end;
+mod flat;
 pub(crate) mod head;
 mod ids;
 mod mailbox;

@@ -12,7 +12,11 @@ use crate::{
 
 /// What a step is at. What the run waits for, what must be reaped and what clients see follow from it alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "snake_case")]
+#[serde(
+    tag = "is",
+    rename_all = "snake_case",
+    try_from = "super::flat::FlatPhase"
+)]
 pub enum Phase {
     /// Nothing yet.
     Pending,

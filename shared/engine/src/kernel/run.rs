@@ -24,7 +24,8 @@ pub struct Run {
 }
 
 /// A transition that the run's state does not allow, and that has changed nothing. Either the caller did not look first,
-/// or the record is one that no transition can have left behind: it was damaged, or written by a newer release.
+/// or the record is one that no transition can have left behind: it was damaged, or written by a newer release. Only
+/// where a kind of step wants what cannot be done, the run that was tried on may be half changed and is to be dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("run {run} cannot {event}: it is {status} at step {step}{phase}; {expected}")]
 pub struct Illegal {
@@ -67,6 +68,14 @@ impl Run {
     pub fn with_record(mut self, index: StepIndex, record: Option<Step>) -> Self {
         self.records.insert(index, record);
         self
+    }
+
+    /// The record of the step at this place, as far as it is here: the present one, or one that was added.
+    pub(crate) fn record(&self, index: StepIndex) -> Option<&Step> {
+        if index == self.head.current {
+            return Some(&self.step);
+        }
+        self.records.get(&index)?.as_ref()
     }
 
     /// The record of another step, once it was added.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::head::{NAME_LIMIT, shorten};
 use super::record::park;
 use crate::{
-    About, BlockId, Deaths, Decision, Head, Illegal, JobRef, Pin, Plan, Run, RunId, Status, Step,
-    StepIndex, Timestamp, WorkspaceId,
+    About, BlockId, Deaths, Decision, Head, Illegal, JobRef, Phase, Pin, Plan, Run, RunId, Status,
+    Step, StepIndex, Timestamp, WorkspaceId,
 };
 
 /// What a run is made of.
@@ -49,22 +49,26 @@ pub fn start(new: NewRun, plan: Arc<Plan>, now: Timestamp) -> Result<Run, Illega
     let mut run = at(new, plan, StepIndex(0), now)?;
     run.step.replaces = replaces;
     if let Some(question) = approval {
-        let id = format!("start-{}", run.head.next_number());
-        run.step.decisions.push(Decision {
-            id: id.clone(),
-            question,
-            options: vec!["approve".to_owned(), "reject".to_owned()],
-            free_text: false,
-            chosen: None,
-        });
-        park(&mut run, id, About::Start, now);
+        ask_to_begin(&mut run, question, now);
     }
     Ok(run)
 }
 
-/// Makes a run that goes on where a failed one ended, at the first step that is not done. What came before stays where
-/// it is; what humans said in that step (answered decisions, requested changes) is kept; nothing starts before the
-/// failed run's jobs are gone.
+/// Parks the run before its first step, until a human approves that it begins.
+fn ask_to_begin(run: &mut Run, question: String, now: Timestamp) {
+    let id = format!("start-{}", run.head.next_number());
+    run.step.decisions.push(Decision {
+        id: id.clone(),
+        question,
+        options: vec!["approve".to_owned(), "reject".to_owned()],
+        free_text: false,
+        chosen: None,
+    });
+    park(run, id, About::Start, now);
+}
+
+/// Makes a run that goes on where a failed one ended, at the first step that is not done. Everything else is as in
+/// [`restart`].
 ///
 /// # Errors
 /// If the run has not failed.
@@ -78,20 +82,13 @@ pub fn retry(
     if head.status != Status::Failed {
         return Err(Illegal::of("be retried", head, "only a failed run can"));
     }
-    let mut run = restart(failed, head.current, new, actor, now)?;
-    run.step.decisions = failed.step.decisions.clone();
-    run.step
-        .decisions
-        .retain(|decision| decision.chosen.is_some());
-    run.step.revision = failed.step.revision.clone().map(|mut revision| {
-        revision.previous.run.get_or_insert_with(|| head.id.clone());
-        revision
-    });
-    Ok(run)
+    restart(failed, head.current, new, actor, now)
 }
 
 /// Makes a run that begins again from a step of a human's choice, whatever became of the old one. What came before that
-/// step stays where it is; nothing starts before the old run's jobs are gone.
+/// step stays where it is. What humans said in the step (answered decisions, requested changes) is kept, as far as its
+/// record is here: that of an earlier step is, once it was added with [`Run::with_record`]. A run that nobody allowed to
+/// begin asks again. Nothing starts before the old run's jobs are gone.
 ///
 /// # Errors
 /// If the old run has not come to that step yet: what is to come before it does not exist.
@@ -123,7 +120,39 @@ pub fn restart(
     // The count goes on, so that a decision that is kept never shares its id with a new one.
     run.head.calls = head.calls;
     run.step.replaces = old.step.live_jobs().collect();
+    if let Some(record) = old.record(from) {
+        keep_what_humans_said(&mut run, record, &head.id);
+    }
+    if let Some(question) = unanswered_start(&old.step) {
+        ask_to_begin(&mut run, question, now);
+    }
     Ok(run)
+}
+
+/// Takes the answered decisions and the requested changes over from the record of the same step of another run.
+fn keep_what_humans_said(run: &mut Run, record: &Step, holder: &RunId) {
+    run.step.decisions = record.decisions.clone();
+    run.step
+        .decisions
+        .retain(|decision| decision.chosen.is_some());
+    run.step.revision = record.revision.clone().map(|mut revision| {
+        revision.previous.run.get_or_insert_with(|| holder.clone());
+        revision
+    });
+}
+
+/// The question whether the run may begin, if nobody has said yes.
+fn unanswered_start(step: &Step) -> Option<String> {
+    match &step.phase {
+        Phase::Asking(asked) if asked.about == About::Start => {
+            let asked = step
+                .decisions
+                .iter()
+                .find(|decision| decision.id == asked.subject);
+            asked.map(|decision| decision.question.clone())
+        }
+        _ => None,
+    }
 }
 
 fn at(new: NewRun, plan: Arc<Plan>, from: StepIndex, now: Timestamp) -> Result<Run, Illegal> {

@@ -274,9 +274,11 @@ impl Step {
         }
     }
 
-    /// Every job that may still be at work for the step: that of the present call, and those that it replaces.
+    /// Every job that may still be at work for the step, each once: that of the present call, and those that it replaces.
     pub fn live_jobs(&self) -> impl Iterator<Item = JobRef> + '_ {
-        let current = self.call().map(|call| call.job_ref());
+        let current = self.call().map(Call::job_ref);
+        // A call that was given up, and with it the run, stands in both places.
+        let current = current.filter(|job| !self.replaces.contains(job));
         current.into_iter().chain(self.replaces.iter().cloned())
     }
 

@@ -20,6 +20,7 @@ pub fn advance(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> {
         | (Status::Running, Phase::Calling(_) | Phase::Resting(_))
         | (Status::Blocked, Phase::Asking(_)) => Ok(run.outcome()),
         (Status::Running, Phase::Pending) => {
+            run.kind()?; // Nothing begins that no kind carries on.
             run.step.start_clock(now);
             run.step.epoch = run.head.epoch;
             deliver(run, Event::Begin, now)
@@ -130,7 +131,8 @@ pub fn due(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> {
     }
 }
 
-/// Keeps the present call back until a time: its runtime has no room, or a job that it replaces is not gone yet.
+/// Keeps the present call back until a time: its runtime has no room, or a job that it replaces is not gone yet. For a
+/// terminal run it comes too late.
 ///
 /// # Errors
 /// If the run waits for no call.
@@ -140,8 +142,10 @@ pub fn hold(
     why: &str,
     now: Timestamp,
 ) -> Result<Outcome, Illegal> {
-    let Phase::Calling(call) = &mut run.step.phase else {
-        return Err(run.illegal("keep its call back", "it waits for no call"));
+    let call = match (run.head.status, &mut run.step.phase) {
+        (Status::Done | Status::Failed, _) => return Ok(Outcome::Noop),
+        (Status::Running, Phase::Calling(call)) => call,
+        _ => return Err(run.illegal("keep its call back", "it waits for no call")),
     };
     let tries = call.held.as_ref().map_or(0, |held| held.tries) + 1;
     call.held = Some(Held {
@@ -153,16 +157,18 @@ pub fn hold(
     Ok(run.outcome())
 }
 
-/// Notes that the present call has started, after it was kept back.
+/// Notes that the present call has started, after it was kept back. Of a terminal run nothing changes.
 pub fn started(run: &mut Run) {
-    if let Phase::Calling(call) = &mut run.step.phase {
+    if let (Status::Running, Phase::Calling(call)) = (run.head.status, &mut run.step.phase) {
         call.held = None;
     }
 }
 
-/// Notes that a job which the present call replaces is gone.
+/// Notes that a job which the present call replaces is gone. Of a terminal run nothing changes.
 pub fn gone(run: &mut Run, job: &JobRef) {
-    run.step.replaces.retain(|replaced| replaced != job);
+    if !run.head.status.is_terminal() {
+        run.step.replaces.retain(|replaced| replaced != job);
+    }
 }
 
 /// Hands an event to the step's kind and carries out its action.
