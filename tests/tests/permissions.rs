@@ -125,7 +125,7 @@ impl Deed {
             }
             Deed::Deaths => {
                 let run = world.run(LONG).await;
-                for generation in 1..=3 {
+                for generation in 1..=4 {
                     let seen = |view: &towpath_contracts::RunView| {
                         view.summary
                             .waits_for
@@ -134,7 +134,7 @@ impl Deed {
                     };
                     world.until(&run, seen).await;
                     world.abort(&run, generation).await;
-                    if generation < 3 {
+                    if generation < 4 {
                         let next = format!("{run}-{}", generation + 1);
                         let started = async || {
                             world
@@ -194,10 +194,10 @@ async fn nets(world: &World) {
     world.when(Duration::from_millis(1), handed).await;
     world.approve(&asks, &subject).await;
     world.end(&asks).await;
-    // Nobody hears of dead drivers; the tick finds their runs, and gives up after three.
+    // Nobody hears of dead drivers; the tick finds their runs, and gives up after four.
     let long = world.run(LONG).await;
     without(world, "SettleFunction", "Runs");
-    for generation in 1..=3 {
+    for generation in 1..=4 {
         let driven = async || {
             let parked = world
                 .view(&long)
@@ -226,7 +226,7 @@ async fn nets(world: &World) {
 }
 
 /// Actions that no deed here comes to need, by policy, each with what needs it.
-const RARE: [(&str, &str, &str); 3] = [
+const RARE: [(&str, &str, &str); 5] = [
     (
         "ApiFunction",
         "states:SendTaskSuccess",
@@ -236,6 +236,16 @@ const RARE: [(&str, &str, &str); 3] = [
         "RunActionsPolicy",
         "states:SendTaskHeartbeat",
         "an entry whose time lies before the one on record: is its token live?",
+    ),
+    (
+        "SettleFunction",
+        "dynamodb:PutItem",
+        "a driver that dies of a run that is to be stopped: the end has an entry in the audit",
+    ),
+    (
+        "TickFunction",
+        "dynamodb:PutItem",
+        "a stop whose function died after it had marked the run: the end has an entry in the audit",
     ),
     (
         "TickFunction",

@@ -116,7 +116,10 @@ async fn it_upholds_the_contract_of_a_runtime() {
 async fn its_output_is_taken_to_the_letter() {
     for output in ["done", "", "{\"output\": \"nested\"}", "two\nlines\n"] {
         let answer = answer(says(output), serde_json::json!([])).await;
-        assert_eq!((answer.output.as_str(), answer.decision.clone()), (output, None));
+        assert_eq!(
+            (answer.output.as_str(), answer.decision.clone()),
+            (output, None)
+        );
     }
 }
 

@@ -264,7 +264,9 @@ async fn what_takes_a_jobs_place_begins_when_that_job_is_gone() {
     let third = world.post("/runs", &ask).await.run();
     begun(3).await;
     world.stop(&third).await.done();
-    let retried = world.post(&format!("/runs/{third}/retry"), &json!({})).await;
+    let retried = world
+        .post(&format!("/runs/{third}/retry"), &json!({}))
+        .await;
     begun(4).await;
     world.stop(&retried.run()).await.done();
     world.quiet().await;

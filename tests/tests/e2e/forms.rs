@@ -8,7 +8,7 @@ use towpath_engine::{BlockStatus, FailureKind};
 use towpath_tests::World;
 
 use crate::jobs::job;
-use crate::{done, failure, world};
+use crate::{done, world};
 
 const DRAFT: &str = "
 id: draft
@@ -70,7 +70,8 @@ async fn a_record_of_a_newer_form_is_not_written_over_and_its_run_can_be_stopped
         let after = rows.get(run.as_str(), sk).await.unwrap();
         let (form, seq) = (after.get("v"), after.get("seq"));
         assert_eq!((form, seq), (before.get("v"), before.get("seq")));
-        let shown = world.client.get::<serde_json::Value>(&format!("/runs/{run}"));
+        let path = format!("/runs/{run}");
+        let shown = world.client.get::<serde_json::Value>(&path);
         assert!(shown.await.is_err(), "what cannot be read cannot be shown");
 
         let stop = world.post(&format!("/runs/{run}/stop"), &json!({})).await;
