@@ -112,6 +112,41 @@ async fn waiting_for_a_human_costs_one_transition() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_day_of_waiting_is_one_transition_at_most() {
+    let asks = "{ id: asks, steps: [{ agentKind: writer, requiresApproval: true, \
+                runtime: { kind: simulated, output: A draft. } }] }";
+    let works =
+        job("sleep 100000 & wait").replace("runtime:", "budgets: { jobMinutes: 10000 }, runtime:");
+    for (what, yaml) in [("a human", asks), ("a silent job", &works)] {
+        let world = world().await;
+        let run = world.run(yaml).await;
+        let waits = |view: &towpath_contracts::RunView| {
+            let waits = view.summary.waits_for.as_ref();
+            waits.is_some_and(|waits| waits.reason != "driver")
+        };
+        world.soon(&run, waits).await;
+        world.pass(Duration::from_secs(3600)).await;
+        let before = Usage::so_far(&world.standing);
+        // Nothing is due more often than that, so ticks in between would find nothing.
+        for _ in 0..24 * 12 {
+            world.pass(Duration::from_secs(300)).await;
+        }
+        let mut cost = since(Usage::so_far(&world.standing), before);
+        // The ticks ask each of the sixteen shards whatever there is to do.
+        cost.read_units -= 24.0 * 12.0 * 16.0 * 0.5;
+        println!("a day parked on {what}: {cost:?}");
+        assert!(cost.transitions <= 1, "{what}: {cost:?}");
+        assert!(
+            cost.write_units <= 450.0 && cost.read_units <= 450.0,
+            "{what}: {cost:?}"
+        );
+        world.stop(&run).await.done();
+        world.quiet().await;
+        world.standing.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_job_works_invokes_nothing_but_the_tick() {
     let world = world().await;
     let run = world.run(&job("sleep 600 & wait")).await;
