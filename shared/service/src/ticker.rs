@@ -61,17 +61,17 @@ impl Ticker {
                 ticked.due += 1;
                 match due {
                     Due::Wait(run) => match self.deliver_due(&run, &mut ticked).await {
-                        Ok(true) => {}
-                        Ok(false) => later.push((key, Due::Wait(run))),
+                        Ok(None) => {}
+                        Ok(wait) => later.push((key, Due::Wait(run), wait)),
                         Err(error) => self.failed(&key, error, &mut ticked).await,
                     },
-                    other => later.push((key, other)),
+                    other => later.push((key, other, None)),
                 }
             }
         }
-        for (key, due) in later {
+        for (key, due, wait) in later {
             let seen = match &due {
-                Due::Wait(run) => self.see_to_run(run, &mut ticked).await,
+                Due::Wait(run) => self.see_to_wait(run, wait, &mut ticked).await,
                 Due::Reap(job) => self.outbox.see_to_job(job).await,
                 Due::Stop(run) => self.stops.end_marked(run).await,
                 Due::Unknown => Err(StoreError::Newer(key.to_string()).into()),
@@ -102,20 +102,20 @@ impl Ticker {
         }
     }
 
-    /// Delivers what is overdue in a run's mailbox. Whether there was anything.
-    async fn deliver_due(&self, run: &RunId, ticked: &mut Ticked) -> Result<bool, Error> {
+    /// Delivers what is overdue in a run's mailbox. Returns the mailbox if there was nothing to be delivered.
+    async fn deliver_due(&self, run: &RunId, ticked: &mut Ticked) -> Result<Option<Wait>, Error> {
         let Some(wait) = self.due_wait(run).await? else {
-            return Ok(true);
+            return Ok(None);
         };
         if wait.wake.is_none() && wait.drive_at.is_none() {
-            return Ok(false);
+            return Ok(Some(wait));
         }
         ticked.redelivered += 1;
         let now = self.outbox.now();
         let since = wait.due.map_or(Duration::ZERO, |due| now.since(due));
         ticked.outbox_age = ticked.outbox_age.max(since + REDELIVERY);
         self.outbox.deliver(run, wait, true).await?;
-        Ok(true)
+        Ok(None)
     }
 
     /// A run's mailbox, if it is due. The index lags behind; only the record itself says whether something is.
@@ -126,7 +126,18 @@ impl Ticker {
 
     /// Sees to a run that waits, or whose driver is at work, and has not been looked at when it was time.
     pub(crate) async fn see_to_run(&self, run: &RunId, ticked: &mut Ticked) -> Result<(), Error> {
-        let Some(wait) = self.due_wait(run).await? else {
+        let wait = self.due_wait(run).await?;
+        self.see_to_wait(run, wait, ticked).await
+    }
+
+    /// Sees to what a run waits for, by the mailbox that was found due.
+    async fn see_to_wait(
+        &self,
+        run: &RunId,
+        wait: Option<Wait>,
+        ticked: &mut Ticked,
+    ) -> Result<(), Error> {
+        let Some(wait) = wait else {
             return Ok(());
         };
         let (ports, now) = (&self.outbox.ports, self.outbox.now());
