@@ -1,0 +1,146 @@
+//! A table that fails, and that tells of every change.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use towpath_engine::Timestamp;
+use towpath_store::{Error as StoreError, Objects, OutputUrl};
+use towpath_table::{Error, Found, Item, Key, MemoryTable, Search, Table, Write};
+
+use crate::chance::Chance;
+use crate::invariants;
+use crate::trace::Trace;
+
+/// A table in memory whose calls fail, are lost, or meet others.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultyTable {
+    inner: MemoryTable,
+    chance: Chance,
+    trace: Trace,
+}
+
+/// A call fails once in so many.
+const FAULTS: u64 = 60;
+
+impl FaultyTable {
+    /// An empty table.
+    pub(crate) fn new(chance: Chance, trace: Trace) -> Self {
+        Self {
+            inner: MemoryTable::default(),
+            chance,
+            trace,
+        }
+    }
+
+    /// Every item, past all faults.
+    pub(crate) fn items(&self) -> BTreeMap<Key, Item> {
+        self.inner.items()
+    }
+
+    async fn before(&self) -> Result<(), Error> {
+        self.chance.turn().await;
+        match self.chance.fault(FAULTS) {
+            true => Err(self.chance.pick(&[Error::Throttled, Error::Unavailable])),
+            false => Ok(()),
+        }
+    }
+
+    async fn after<T>(&self, made: Result<T, Error>) -> Result<T, Error> {
+        self.chance.turn().await;
+        match self.chance.fault(FAULTS) {
+            // The reply is lost: nobody knows whether it was done.
+            true => Err(Error::Unavailable),
+            false => made,
+        }
+    }
+}
+
+#[async_trait]
+impl Table for FaultyTable {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {
+        self.before().await?;
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, Error> {
+        self.before().await?;
+        self.inner.get_many(keys).await
+    }
+
+    async fn query(&self, pk: &str, prefix: &str) -> Result<Vec<Item>, Error> {
+        self.before().await?;
+        // Each item is read by itself, and others write in between.
+        let keys = self.inner.query(pk, prefix).await?;
+        let mut items = Vec::new();
+        for key in keys.iter().map(Key::of) {
+            if self.chance.one_in(4) {
+                self.chance.turn().await;
+            }
+            items.extend(self.inner.get(&key).await?);
+        }
+        Ok(items)
+    }
+
+    async fn search(&self, search: &Search) -> Result<Found, Error> {
+        self.before().await?;
+        let mut found = self.inner.search(search).await?;
+        // An index lags behind.
+        let chance = &self.chance;
+        found.items.retain(|_| !chance.fault(40));
+        Ok(found)
+    }
+
+    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error> {
+        self.before().await?;
+        self.inner.scan(prefixes).await
+    }
+
+    async fn write(&self, write: Write) -> Result<(), Error> {
+        self.transact(vec![write]).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
+        self.before().await?;
+        if self.chance.fault(FAULTS) {
+            // Another transaction is at work on one of the items.
+            return Err(Error::Conflict);
+        }
+        let keys: Vec<Key> = writes.iter().map(|write| write.key.clone()).collect();
+        let before = self.inner.get_many(&keys).await?;
+        let made = self.inner.transact(writes).await;
+        if made.is_ok() {
+            let after = self.inner.get_many(&keys).await?;
+            let names: Vec<_> = keys.iter().map(|key| key.sk.as_str()).collect();
+            let pk = keys.first().map(|key| key.pk.as_str());
+            self.trace.note(format!(
+                "write {} {}",
+                pk.unwrap_or_default(),
+                names.join(" ")
+            ));
+            for ((key, before), after) in keys.iter().zip(&before).zip(&after) {
+                if let Err(what) = invariants::change(key, before.as_ref(), after.as_ref()) {
+                    self.trace.violated(format!("{key}: {what}"));
+                }
+            }
+        }
+        self.after(made).await
+    }
+}
+
+/// No place for large outputs: the outputs of a simulation are small.
+#[derive(Debug)]
+pub(crate) struct NoObjects;
+
+#[async_trait]
+impl Objects for NoObjects {
+    async fn put(&self, _: &str, _: &str, _: [u8; 32]) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    fn url(&self, key: &str) -> Result<OutputUrl, StoreError> {
+        Ok(OutputUrl {
+            url: key.to_owned(),
+            expires_at: Timestamp(0),
+        })
+    }
+}
