@@ -45,6 +45,9 @@ pub(crate) fn change(key: &Key, before: Option<&Item>, after: Option<&Item>) -> 
             if is_over(before) {
                 return Err("a run changed after its end".to_owned());
             }
+            if before.contains_key("stop") && !is_over(after) {
+                return Err("a run went on past the mark of a stop".to_owned());
+            }
             rises("rev", true)?;
             for name in ["calls", "generation", "epoch"] {
                 rises(name, false)?;

@@ -46,8 +46,10 @@ pub fn run(seed: u64) -> Told {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let world = World::new(seed, 40).await;
-        world.live(60).await;
+        // Short stories and long ones, in kind worlds and in hostile ones.
+        let mut length = fastrand::Rng::with_seed(seed);
+        let world = World::new(seed, length.u32(5..100)).await;
+        world.live(length.u32(10..110)).await;
         if world.violation().is_none() {
             world.come_to_rest().await;
         }
