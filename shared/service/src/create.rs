@@ -141,9 +141,32 @@ impl Create {
                 self.ending(caller, &live, reason).await?
             }
         };
-        let jobs = ending.iter().flat_map(|it| it.before.run.step.live_jobs());
-        let run = make(jobs.collect())?;
-        self.write(&run, input, name, ending).await
+        // Whatever run the block had last may still have jobs that are told to end: the new run's first job waits for
+        // them. The creation fails if another run has come and gone since.
+        let previous = store.block(workspace, block).await?;
+        let previous = previous.and_then(|block| block.run_id);
+        let leaving = match (&ending, &previous) {
+            (Some(ending), _) => ending.before.run.step.live_jobs().collect(),
+            (None, Some(previous)) => self.leaving(previous).await?,
+            (None, None) => Vec::new(),
+        };
+        let run = make(leaving)?;
+        self.write(&run, input, name, previous.as_ref(), ending)
+            .await
+    }
+
+    /// The jobs of a run that is over which may not be gone yet.
+    async fn leaving(&self, run: &RunId) -> Result<Vec<JobRef>, Error> {
+        let store = &self.outbox.ports.store;
+        match store.load(run).await {
+            Ok(loaded) => Ok(loaded
+                .iter()
+                .flat_map(|loaded| loaded.run.step.live_jobs())
+                .collect()),
+            // It was ended by force: what could be read of its jobs stands in rows of their own.
+            Err(StoreError::Newer(_) | StoreError::Broken(_)) => Ok(store.reaps(run).await?),
+            Err(other) => Err(other.into()),
+        }
     }
 
     /// The end of a live run for `reason`, or by the stop that it is marked with. `None`: it is over by now.
@@ -177,6 +200,7 @@ impl Create {
         run: &Run,
         input: &Input,
         name: Option<&Idempotency>,
+        previous: Option<&RunId>,
         ending: Option<Ending>,
     ) -> Tried {
         let (store, now) = (&self.outbox.ports.store, self.outbox.now());
@@ -194,6 +218,7 @@ impl Create {
             wait: &wait,
             input,
             idempotency: name,
+            previous,
             takeover,
             now,
         };

@@ -63,11 +63,6 @@ impl Runs {
         let plan = plan.map_err(Error::from)?;
         let now = self.outbox.now();
         let id = self.outbox.ports.random.run_id(now);
-        // A run before this one may still have jobs that are told to end.
-        let leaving = match &block.run_id {
-            Some(before) => store.reaps(before).await.map_err(Error::from)?,
-            None => Vec::new(),
-        };
         let pin = Pin {
             id: ask.pipeline_id.clone(),
             version,
@@ -83,7 +78,7 @@ impl Runs {
             true => TakeOver::Any(&replaced),
             false => TakeOver::None,
         };
-        let made = |live: Vec<JobRef>| {
+        let made = |replaces: Vec<JobRef>| {
             let new = NewRun {
                 id: id.clone(),
                 workspace: workspace.clone(),
@@ -91,7 +86,7 @@ impl Runs {
                 pipeline: pin.clone(),
                 initiated_by: Some(caller.name.clone()),
                 approval: None,
-                replaces: leaving.iter().cloned().chain(live).collect(),
+                replaces,
             };
             start(new, plan.clone(), now)
         };
@@ -225,18 +220,16 @@ impl Runs {
         let kept = store.input(&head.id).await.map_err(Error::from)?;
         let block = store.block(&head.workspace, &head.block).await;
         let block = block.map_err(Error::from)?.unwrap_or(kept.block.clone());
-        let leaving = store.reaps(&head.id).await.map_err(Error::from)?;
         let lineage = kept.lineage_at(&head.id, from.unwrap_or(head.current));
         let input = Input { block, lineage };
         let reason = format!("restarted as {new}");
-        let made = |live: Vec<JobRef>| {
+        let made = |leaving: Vec<JobRef>| {
             let mut run = match from {
                 None => retry(&old.run, new.clone(), actor, now),
                 Some(from) => restart(&old.run, from, new.clone(), actor, now),
             }?;
             // The run may have gone on to another job since it was loaded.
-            let more = leaving.iter().cloned().chain(live);
-            run.step.replaces.extend(more);
+            run.step.replaces.extend(leaving);
             run.step.replaces.sort();
             run.step.replaces.dedup();
             Ok(run)

@@ -18,6 +18,8 @@ pub struct Creation<'a> {
     pub input: &'a Input,
     /// The caller's name for this start.
     pub idempotency: Option<&'a Idempotency>,
+    /// The run that the block had last, as the caller knows it.
+    pub previous: Option<&'a RunId>,
     /// The live run that this one takes the block's lock from.
     pub takeover: Option<Takeover<'a>>,
     /// The time of the start.
@@ -68,8 +70,8 @@ impl Store {
     /// Creates the run. Until this returns, the run does not exist; once it has, it will be driven.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if the block has another live run, or the live run that this one replaces was written
-    /// meanwhile; [`Error::Refused`] if the name of this start is taken.
+    /// [`Error::Conflict`] if the block has another live run, had another run since, or the live run that this one
+    /// replaces was written meanwhile; [`Error::Refused`] if the name of this start is taken.
     pub async fn create(&self, creation: Creation<'_>) -> Result<(), Error> {
         let head = &creation.run.head;
         let (workspace, block) = (&head.workspace, &head.block);
@@ -93,7 +95,11 @@ impl Store {
             .set("runId", string(&head.id))
             .add("rev", 1);
         let changed = Write::update(keys::block(workspace, block), changes);
-        writes.push(changed.when(Condition::Present));
+        let as_known = match creation.previous {
+            Some(previous) => Condition::Equals("runId", string(previous)),
+            None => Condition::Lacks("runId"),
+        };
+        writes.push(changed.when(Condition::Present).when(as_known));
         if let Some(name) = creation.idempotency {
             let seconds = creation.now.0 / 1000;
             let created = Created {
