@@ -19,7 +19,7 @@ impl World {
         let environment = self.standing.cloud.aws_environment("operator");
         let settings = Settings::from_lookup(|name| environment.get(name).cloned()).unwrap();
         Rows {
-            db: Clients::connect(&settings).unwrap().dynamodb,
+            db: Clients::connect(&settings, None).dynamodb,
             table: self.standing.cloud.output("RunsTable").unwrap(),
         }
     }

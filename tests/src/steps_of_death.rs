@@ -1,6 +1,6 @@
 //! Every engine action run twice, and killed at every call it makes: the story must end the same.
 
-use towpath_aws::{Deaths, Moment};
+use towpath_instruments::{Deaths, Moment};
 use towpath_local::Duplicates;
 
 use crate::Worlds;
@@ -9,7 +9,7 @@ use crate::story::{End, Story};
 /// A telling's trouble.
 #[derive(Clone, Debug, Default)]
 pub struct Trouble {
-    /// What is wrong with the services: see `towpath_aws::Faults`.
+    /// What is wrong with the services: see `towpath_instruments::Faults`.
     pub faults: Option<String>,
     /// Events that reach their function twice.
     pub duplicates: Option<Duplicates>,

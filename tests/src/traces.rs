@@ -16,7 +16,7 @@ impl World {
     pub fn machine(&self) -> aws_sdk_sfn::Client {
         let environment = self.standing.cloud.aws_environment("operator");
         let settings = Settings::from_lookup(|name| environment.get(name).cloned()).unwrap();
-        Clients::connect(&settings).unwrap().sfn
+        Clients::connect(&settings, None).sfn
     }
 
     /// The ARN of the state machine.

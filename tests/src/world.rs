@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use towpath::client::Client;
 use towpath::standing::{Plan, Standing};
-use towpath_aws::Deaths;
 use towpath_clock::Clock;
 use towpath_contracts::{PipelineView, RunView};
 use towpath_engine::{Block, Pipeline, RunId};
+use towpath_instruments::Deaths;
 
 use crate::watch::{self, Watch};
 
@@ -59,7 +59,7 @@ impl Worlds {
         self
     }
 
-    /// Breaks calls to AWS: see `towpath_aws::Faults`.
+    /// Breaks calls to AWS: see `towpath_instruments::Faults`.
     #[must_use]
     pub fn with_faults(self, faults: &str) -> Self {
         self.with("TOWPATH_FAULTS", faults)

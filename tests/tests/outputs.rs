@@ -2,9 +2,9 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use towpath_aws::{Deaths, Moment};
 use towpath_contracts::{OutputText, RunView};
 use towpath_engine::{RunId, Status, StepIndex};
+use towpath_instruments::{Deaths, Moment};
 use towpath_store::{IN_ROW, Scope, StoredOutput};
 use towpath_tests::{World, Worlds, ask};
 

@@ -51,7 +51,7 @@ fn tables(world: &World) -> (aws_sdk_dynamodb::Client, String) {
     let environment = world.standing.cloud.aws_environment("operator");
     let settings = Settings::from_lookup(|name| environment.get(name).cloned()).unwrap();
     (
-        Clients::connect(&settings).unwrap().dynamodb,
+        Clients::connect(&settings, None).dynamodb,
         world.standing.cloud.output("RunsTable").unwrap(),
     )
 }

@@ -33,9 +33,7 @@ async fn cloud() -> Cloud {
 fn bucket(cloud: &Cloud, identity: &str) -> Bucket {
     let environment = cloud.aws_environment(identity);
     let settings = Settings::from_lookup(|name| environment.get(name).cloned()).unwrap();
-    Clients::connect(&settings)
-        .unwrap()
-        .bucket("towpath-bucket")
+    Clients::connect(&settings, None).bucket("towpath-bucket")
 }
 
 /// Puts a text, and says what S3 said to it.

@@ -56,7 +56,7 @@ async fn run(options: &Options) -> Result<bool, String> {
     let process = process.map(|(jobs, program)| ProcessRuntime::new(jobs, program));
     let runtimes = process.clone().into_iter();
     let runtimes = runtimes.map(|process| Arc::new(process) as Arc<dyn Runtime>);
-    let app = App::connect(&config, Clock::system(), runtimes.collect()).map_err(told)?;
+    let app = App::connect(&config, Clock::system(), runtimes.collect(), None);
     let mut findings = app
         .doctor
         .examine(&seen(process.as_ref(), jobs.as_deref()).await)

@@ -9,12 +9,13 @@ use futures::future::BoxFuture;
 use lambda_http::Adapter;
 use lambda_runtime::{Diagnostic, LambdaEvent, Service};
 use serde_json::Value;
-use towpath_aws::{Deaths, Meter, Units};
 use towpath_clock::Clock;
+use towpath_instruments::{Deaths, Index, Instruments, Meter, Units};
 use towpath_jobs::Runtime;
 use towpath_jobs_process::ProcessRuntime;
 use towpath_local::{Factory, Function, Functions};
 use towpath_service::{App, Config, Error};
+use towpath_store::index;
 
 /// What each function's calls to the tables cost, by its logical id.
 #[derive(Clone, Default)]
@@ -161,13 +162,10 @@ fn factory(
 ) -> Factory {
     let shared = shared.clone();
     Arc::new(move |environment| {
-        let made = app(&shared, &environment).map(|app| {
-            let mut meters = shared
-                .meters
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            meters.insert(name.to_owned(), app.meter.clone());
+        let made = instrumented(&shared, &environment).map(|(app, instruments)| {
+            let meters = shared.meters.0.lock();
+            let mut meters = meters.unwrap_or_else(PoisonError::into_inner);
+            meters.insert(name.to_owned(), instruments.meter);
             match shared.deaths.clone() {
                 None => function(app),
                 Some(deaths) => Arc::new(Mortal {
@@ -180,10 +178,39 @@ fn factory(
     })
 }
 
-/// The app of an environment that is not the process's own.
-pub(crate) fn app(shared: &Shared, environment: &BTreeMap<String, String>) -> Result<App, Error> {
-    let mut config = Config::from_lookup(|name| environment.get(name).cloned())?;
-    config.aws.deaths.clone_from(&shared.deaths);
+/// The services of an environment that is not the process's own, with the instruments of their clients.
+fn instrumented(
+    shared: &Shared,
+    environment: &BTreeMap<String, String>,
+) -> Result<(App, Instruments), Error> {
+    let config = Config::from_lookup(|name| environment.get(name).cloned())?;
+    let faults = environment.get("TOWPATH_FAULTS").map(String::as_str);
+    let instruments = Instruments::new(indexes(&config.runs_table))
+        .with_faults(faults, &config.aws)
+        .map_err(Error::Config)?
+        .with_deaths(shared.deaths.clone());
     let process: Arc<dyn Runtime> = Arc::new(shared.process.clone());
-    App::connect(&config, shared.clock.clone(), vec![process])
+    let clock = shared.clock.clone();
+    let app = App::connect(&config, clock, vec![process], Some(&instruments));
+    Ok((app, instruments))
+}
+
+/// The indexes of the runs table, as the meter counts them: they hold keys only, the table's own and theirs.
+fn indexes(runs_table: &str) -> Vec<Index> {
+    let indexes = index::KEYS.iter().map(|keys| Index {
+        table: runs_table.to_owned(),
+        keys: keys.iter().map(ToString::to_string).collect(),
+        copies: Some(
+            keys.iter()
+                .chain(&["pk", "sk"])
+                .map(ToString::to_string)
+                .collect(),
+        ),
+    });
+    indexes.collect()
+}
+
+/// The services of an environment that is not the process's own.
+pub(crate) fn app(shared: &Shared, environment: &BTreeMap<String, String>) -> Result<App, Error> {
+    Ok(instrumented(shared, environment)?.0)
 }

@@ -2,23 +2,20 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{
     self, AppName, BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
-use aws_sdk_dynamodb::error::DisplayErrorContext;
-use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use crate::bucket::{Bucket, Setup, Signer};
-use crate::faults::{Injected, Layer, Mortal};
-use crate::meter::Meter;
+use crate::instrument::Instrument;
 use crate::secrets::Secrets;
-use crate::settings::{Error, Settings};
+use crate::settings::Settings;
 
 /// How long a call may take until it is connected.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -35,10 +32,10 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// Where it ends.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// The clients of one function. Cheap to clone; all clones share connections, meter and faults.
+/// The clients of one function. Cheap to clone; all clones share connections.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    /// DynamoDB, metered.
+    /// DynamoDB.
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Step Functions.
     pub sfn: aws_sdk_sfn::Client,
@@ -46,10 +43,6 @@ pub struct Clients {
     pub secrets: Secrets,
     /// What buckets are made with.
     s3: Setup,
-    /// What the DynamoDB client has used.
-    pub meter: Meter,
-    /// What was injected into all of them. Stays empty unless faults were asked for.
-    pub injected: Injected,
 }
 
 /// The two configurations have different types and the same members.
@@ -82,55 +75,40 @@ struct Shared {
 }
 
 impl Clients {
-    /// Makes the clients. Nothing is called: see [`Clients::warm`].
+    /// Makes the clients. Nothing is called.
     ///
-    /// Where all endpoints are `http://`, TLS is left out and no certificates are loaded.
-    ///
-    /// # Errors
-    /// If faults are asked for and a call could reach AWS itself.
-    pub fn connect(settings: &Settings) -> Result<Self, Error> {
-        settings.check()?;
-        let injected = Injected::default();
+    /// Where all endpoints are `http://`, TLS is left out and no certificates are loaded. `instrument` looks on at the
+    /// calls, or breaks them; a function that is deployed has none.
+    pub fn connect(settings: &Settings, instrument: Option<&dyn Instrument>) -> Self {
         let retries = RetryConfig::standard()
             .with_max_attempts(ATTEMPTS)
-            .with_initial_backoff(BACKOFF);
-        let mut shared = Shared {
+            .with_initial_backoff(BACKOFF)
+            .with_max_backoff(MAX_BACKOFF);
+        let (http, (retries, partition)) = match instrument {
+            Some(instrument) => (instrument.http(http(settings)), instrument.retries(retries)),
+            None => (http(settings), (retries, None)),
+        };
+        let shared = Shared {
             credentials: SharedCredentialsProvider::new(credentials(settings)),
-            http: http(settings),
+            http,
             timeouts: TimeoutConfig::builder()
                 .connect_timeout(CONNECT)
                 .operation_attempt_timeout(ATTEMPT)
                 .operation_timeout(OPERATION)
                 .build(),
-            retries: retries.clone().with_max_backoff(MAX_BACKOFF),
-            partition: None,
+            retries,
+            partition,
         };
-        if let Some(faults) = &settings.faults {
-            tracing::warn!(?faults, "faults are injected into AWS calls");
-            shared.http =
-                SharedHttpClient::new(Layer::new(faults.clone(), shared.http, injected.clone()));
-            // Injected faults come thicker than real ones, and nothing is gained by waiting them out or by giving up
-            // because retries of the whole process, tests and all, have used up a budget.
-            shared.retries = retries.with_max_backoff(Duration::from_millis(2));
-            shared.partition = Some(
-                RetryPartition::custom("towpath-faults")
-                    .token_bucket(TokenBucket::unlimited())
-                    .build(),
-            );
-        }
-        if let Some(deaths) = settings.deaths.clone() {
-            let inner = shared.http;
-            shared.http = SharedHttpClient::new(Mortal { inner, deaths });
-        }
-        let meter = Meter::new(settings.indexes.clone());
-        let dynamodb = configured!(
+        let mut dynamodb = configured!(
             aws_sdk_dynamodb::Config::builder(),
             settings,
             shared,
             settings.endpoint_dynamodb
-        )
-        .interceptor(meter.clone())
-        .build();
+        );
+        if let Some(interceptor) = instrument.and_then(Instrument::dynamodb) {
+            dynamodb.push_interceptor(interceptor);
+        }
+        let dynamodb = dynamodb.build();
         let sfn = configured!(
             aws_sdk_sfn::Config::builder(),
             settings,
@@ -156,41 +134,17 @@ impl Clients {
             retries: shared.retries,
             partition: shared.partition,
         };
-        Ok(Self {
+        Self {
             secrets: Secrets::new(settings.endpoint_secrets.as_deref(), &s3),
             s3,
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             sfn: aws_sdk_sfn::Client::from_conf(sfn),
-            meter,
-            injected,
-        })
+        }
     }
 
     /// The bucket of this name.
     pub fn bucket(&self, name: &str) -> Bucket {
         Bucket::new(name, &self.s3)
-    }
-
-    /// Reads one key of `table`, so that a cold function pays for the connection and TLS during its init, where Lambda
-    /// gives it more processor, rather than in its first request. The row need not exist; all its key attributes are
-    /// strings.
-    ///
-    /// Needs `dynamodb:GetItem` on the table, and uses half a read unit. A failure is logged and no more: the first
-    /// real call will tell what is wrong.
-    pub async fn warm<'k>(&self, table: &str, key: impl IntoIterator<Item = (&'k str, &'k str)>) {
-        let key = key
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
-        let answer = self
-            .dynamodb
-            .get_item()
-            .table_name(table)
-            .set_key(Some(key.collect()))
-            .send()
-            .await;
-        if let Err(error) = answer {
-            tracing::warn!(table, error = %DisplayErrorContext(&error), "could not warm the DynamoDB connection");
-        }
     }
 }
 

@@ -3,9 +3,6 @@
 
 use std::fmt;
 
-use crate::faults::{Deaths, Faults};
-use crate::meter::Index;
-
 /// Why no clients could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,15 +17,6 @@ pub enum Error {
         /// What it holds.
         value: String,
     },
-    /// A fault specification that cannot be read.
-    #[error("TOWPATH_FAULTS: {0}")]
-    Faults(String),
-    /// Faults were asked for, but a client would speak to AWS itself.
-    #[error(
-        "TOWPATH_FAULTS is for the local cloud only: it needs AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_SFN and \
-         AWS_ENDPOINT_URL_S3, all of them http:// and none of them at AWS; unset it"
-    )]
-    FaultsOnAws,
 }
 
 /// A text that must not appear in logs: printing it prints nothing of it.
@@ -84,19 +72,13 @@ pub struct Settings {
     pub credentials: Credentials,
     /// The function that calls, as it is named in the `User-Agent` of its requests, which audit trails show.
     pub function: Option<String>,
-    /// Faults to inject. Only with both endpoints elsewhere than at AWS.
-    pub faults: Option<Faults>,
-    /// Ends invocations at calls of these clients. Not read from the environment: for tests, in process.
-    pub deaths: Option<Deaths>,
-    /// The indexes whose writes the meter counts. Not read from the environment: the tables' owner knows them.
-    pub indexes: Vec<Index>,
 }
 
 impl Settings {
     /// Reads the settings by the names that AWS's own tools use: `AWS_REGION`, `AWS_ENDPOINT_URL_DYNAMODB`,
     /// `AWS_ENDPOINT_URL_SFN`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` (for each, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
-    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_LAMBDA_FUNCTION_NAME`; and `TOWPATH_FAULTS`, see
-    /// [`Faults::parse`]. An empty variable counts as not set.
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_LAMBDA_FUNCTION_NAME`. An empty variable counts as
+    /// not set.
     ///
     /// # Errors
     /// If the region or the credentials are missing, or a value makes no sense.
@@ -109,7 +91,7 @@ impl Settings {
             }
             found => Ok(found),
         };
-        let settings = Self {
+        Ok(Self {
             region: need("AWS_REGION")?,
             endpoint_dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB")?,
             endpoint_sfn: endpoint("AWS_ENDPOINT_URL_SFN")?,
@@ -121,22 +103,7 @@ impl Settings {
                 session_token: get("AWS_SESSION_TOKEN").map(Secret),
             },
             function: get("AWS_LAMBDA_FUNCTION_NAME"),
-            faults: get("TOWPATH_FAULTS")
-                .map(|text| Faults::parse(&text))
-                .transpose()
-                .map_err(Error::Faults)?,
-            deaths: None,
-            indexes: Vec::new(),
-        };
-        settings.check()?;
-        Ok(settings)
-    }
-
-    /// The same, with these indexes' writes counted by the meter.
-    #[must_use]
-    pub fn with_indexes(mut self, indexes: impl IntoIterator<Item = Index>) -> Self {
-        self.indexes = indexes.into_iter().collect();
-        self
+        })
     }
 
     /// Whether no client needs TLS, so that no certificates have to be loaded.
@@ -146,18 +113,10 @@ impl Settings {
             .all(|endpoint| endpoint.is_some_and(|url| url.starts_with("http://")))
     }
 
-    /// Refuses to break calls to AWS itself on purpose.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let at_aws = self
-            .endpoints()
-            .into_iter()
-            .flatten()
-            .any(|url| url.contains(".amazonaws."));
-        if self.faults.is_some() && (at_aws || !self.plain_http()) {
-            Err(Error::FaultsOnAws)
-        } else {
-            Ok(())
-        }
+    /// Whether no call can reach AWS itself: every service is a server of ours.
+    pub fn is_local(&self) -> bool {
+        let mut endpoints = self.endpoints().into_iter().flatten();
+        self.plain_http() && !endpoints.any(|url| url.contains(".amazonaws."))
     }
 
     fn endpoints(&self) -> [Option<&str>; 3] {
@@ -235,13 +194,6 @@ mod tests {
             error.contains("AWS_ENDPOINT_URL_SFN") && error.contains("localhost:8083"),
             "{error}"
         );
-        let error = read(&[&LAMBDA, &LOCAL, &[("TOWPATH_FAULTS", "rate=lots")]])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("TOWPATH_FAULTS") && error.contains("lots"),
-            "{error}"
-        );
     }
 
     #[test]
@@ -251,29 +203,5 @@ mod tests {
             printed.contains("AKIA") && !printed.contains("hush"),
             "{printed}"
         );
-    }
-
-    #[test]
-    fn faults_are_refused_wherever_a_call_could_reach_aws() {
-        let faults: &[(&str, &str)] = &[("TOWPATH_FAULTS", "rate=0.05")];
-        assert!(read(&[&LAMBDA, &LOCAL, faults]).is_ok());
-        let elsewhere: [&[(&str, &str)]; 4] = [
-            &[],
-            &LOCAL[..1],
-            &[(
-                "AWS_ENDPOINT_URL",
-                "https://vpce-1.dynamodb.eu-central-1.vpce.amazonaws.com",
-            )],
-            &[(
-                "AWS_ENDPOINT_URL",
-                "http://dynamodb.eu-central-1.amazonaws.com",
-            )],
-        ];
-        for endpoints in elsewhere {
-            assert!(
-                matches!(read(&[&LAMBDA, endpoints, faults]), Err(Error::FaultsOnAws)),
-                "{endpoints:?}"
-            );
-        }
     }
 }

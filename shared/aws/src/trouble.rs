@@ -1,12 +1,12 @@
 //! What an error of an AWS call means to the caller: what to do next, not what it was called.
 
 use std::any::Any;
+use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-
-use crate::size::Item;
 
 /// The kinds of failure that callers treat differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Reason {
     /// The same for people.
     pub message: Option<String>,
     /// The row as it is, if the action asked for it with `ReturnValuesOnConditionCheckFailure`.
-    pub item: Option<Item>,
+    pub item: Option<HashMap<String, AttributeValue>>,
 }
 
 impl Reason {

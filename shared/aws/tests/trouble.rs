@@ -15,7 +15,7 @@ use towpath_aws::{Trouble, cancellation, classify};
 
 async fn get_answered(status: u16, answer: Value) -> Trouble {
     let (_, address) = Fake::start([(status, answer)]).await;
-    let clients = connect(address, "");
+    let clients = connect(address);
     let get = clients
         .dynamodb
         .get_item()
@@ -44,7 +44,7 @@ async fn what_only_the_caller_can_judge_is_other() {
     assert_eq!(get_answered(400, answer).await, Trouble::Other);
     let (_, address) =
         Fake::start([(400, json!({ "__type": "TaskTimedOut", "message": "gone" }))]).await;
-    let error = connect(address, "")
+    let error = connect(address)
         .sfn
         .send_task_success()
         .task_token("t")
@@ -61,7 +61,7 @@ async fn a_service_that_is_not_there_is_unavailable() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let clients = connect(address, "");
+    let clients = connect(address);
     let get = clients
         .dynamodb
         .get_item()
@@ -74,26 +74,8 @@ async fn a_service_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
-async fn warming_a_connection_that_cannot_be_made_is_no_error() {
-    let (fake, address) = Fake::start([(
-        400,
-        json!({ "__type": "AccessDeniedException", "Message": "no" }),
-    )])
-    .await;
-    connect(address, "")
-        .warm(TABLE, [("pk", "warm"), ("sk", "warm")])
-        .await;
-    let asked = fake.asked();
-    assert_eq!(asked.len(), 1);
-    assert_eq!(
-        (asked[0].0.as_str(), &asked[0].1["Key"]["sk"]["S"]),
-        ("GetItem", &json!("warm"))
-    );
-}
-
-#[tokio::test]
 async fn a_cancelled_transaction_tells_which_action_failed_and_shows_the_row() {
-    let clients = table("").await;
+    let clients = table().await;
     let there = row(&[("pk", "run_1"), ("sk", "head"), ("rev", "7")]);
     clients
         .dynamodb
@@ -144,7 +126,7 @@ async fn a_mixed_cancellation_is_a_failed_condition() {
         .set_item(Some(row(&[("pk", "a"), ("sk", "b")])))
         .build()
         .unwrap();
-    let transaction = connect(address, "").dynamodb.transact_write_items();
+    let transaction = connect(address).dynamodb.transact_write_items();
     let transaction = transaction.transact_items(TransactWriteItem::builder().put(put).build());
     let error = transaction.send().await.unwrap_err();
     assert_eq!(classify(&error), Trouble::ConditionFailed);

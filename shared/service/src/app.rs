@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use towpath_aws::{Clients, Meter};
+use towpath_aws::{Clients, Instrument};
 use towpath_clock::Clock;
 use towpath_engine::{ENTRIES_LIMIT, Timestamp};
 use towpath_jobs::{Registry, Runtime};
@@ -67,8 +67,6 @@ pub struct App {
     pub store: Store,
     /// The time.
     pub clock: Clock,
-    /// What the records cost so far.
-    pub meter: Meter,
 }
 
 impl App {
@@ -103,7 +101,6 @@ impl App {
             ticker,
             store: ports.store,
             clock: ports.clock,
-            meter: Meter::new(Vec::new()),
         }
     }
 
@@ -115,21 +112,20 @@ impl App {
         crate::init_logs();
         let config = Config::from_lookup(|name| std::env::var(name).ok())?;
         let runtimes = runtimes(&config);
-        let app = Self::connect(&config, Clock::system(), runtimes)?;
+        let app = Self::connect(&config, Clock::system(), runtimes, None);
         app.store.warm().await;
         Ok(app)
     }
 
-    /// The services of this configuration, with the simulated runtime and these.
-    ///
-    /// # Errors
-    /// If the configuration is refused.
+    /// The services of this configuration, with the simulated runtime and these. `instrument` looks on at the calls to
+    /// AWS, or breaks them.
     pub fn connect(
         config: &Config,
         clock: Clock,
         runtimes: Vec<Arc<dyn Runtime>>,
-    ) -> Result<Self, Error> {
-        let clients = Clients::connect(&config.aws).map_err(|e| Error::Config(e.to_string()))?;
+        instrument: Option<&dyn Instrument>,
+    ) -> Self {
+        let clients = Clients::connect(&config.aws, instrument);
         let table = |name: &str| DynamoTable::new(clients.dynamodb.clone(), name);
         let store = Store::new(
             Arc::new(table(&config.runs_table)),
@@ -146,10 +142,7 @@ impl App {
         };
         let first_key = config.first_key.clone();
         let first_key = first_key.map(|arn| FirstKey::new(clients.secrets, arn));
-        Ok(Self {
-            meter: clients.meter,
-            ..Self::with(ports, config.entries_limit, config.fold, first_key)
-        })
+        Self::with(ports, config.entries_limit, config.fold, first_key)
     }
 
     /// The time.

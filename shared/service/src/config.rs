@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use towpath_aws::{Index, Settings};
+use towpath_aws::Settings;
 use towpath_engine::ENTRIES_LIMIT;
-use towpath_store::index;
 
 use crate::Error;
 
@@ -47,21 +46,10 @@ impl Config {
                 .parse()
                 .map_err(|_| Error::Config(format!("{name}={text:?} is not a number"))),
         };
-        let runs_table = need("RUNS_TABLE")?;
         let aws = Settings::from_lookup(&lookup).map_err(|e| Error::Config(e.to_string()))?;
-        let indexes = index::KEYS.iter().map(|keys| Index {
-            table: runs_table.clone(),
-            keys: keys.iter().map(ToString::to_string).collect(),
-            // Keys only: the table's own and the index's.
-            copies: Some(
-                keys.iter()
-                    .chain(&["pk", "sk"])
-                    .map(ToString::to_string)
-                    .collect(),
-            ),
-        });
         Ok(Self {
-            aws: aws.with_indexes(indexes),
+            aws,
+            runs_table: need("RUNS_TABLE")?,
             executors_table: need("EXECUTORS_TABLE")?,
             outputs_bucket: need("OUTPUTS_BUCKET")?,
             machine: need("STATE_MACHINE_ARN")?,
@@ -71,7 +59,6 @@ impl Config {
             processes: lookup("TOWPATH_JOBS")
                 .map(PathBuf::from)
                 .zip(lookup("TOWPATH_SUPERVISOR").map(PathBuf::from)),
-            runs_table,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The contract of a table: the same over memory and over DynamoDB, here an embedded one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType,
@@ -27,7 +29,7 @@ async fn dynamo() -> DynamoTable {
         name if name.starts_with("AWS_ENDPOINT_URL") => Some(format!("http://{address}")),
         _ => None,
     };
-    let clients = Clients::connect(&Settings::from_lookup(lookup).unwrap()).unwrap();
+    let clients = Clients::connect(&Settings::from_lookup(lookup).unwrap(), None);
     let attribute = |name: &str, kind: ScalarAttributeType| {
         let attribute = AttributeDefinition::builder().attribute_name(name);
         attribute.attribute_type(kind).build().unwrap()

@@ -25,7 +25,7 @@ async fn rows_that_cannot_be_seen_to_do_not_starve_their_shard() {
     world.asked_soon(&run).await;
     let environment = world.standing.cloud.aws_environment("operator");
     let settings = Settings::from_lookup(|name| environment.get(name).cloned()).unwrap();
-    let db = Clients::connect(&settings).unwrap().dynamodb;
+    let db = Clients::connect(&settings, None).dynamodb;
     let table = world.standing.cloud.output("RunsTable").unwrap();
     let get = db
         .get_item()

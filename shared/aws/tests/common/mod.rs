@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -17,13 +17,13 @@ use axum::http::{HeaderMap, StatusCode};
 use dynoxide::Database;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use towpath_aws::{Clients, Index, Item, Settings};
+use towpath_aws::{Clients, Settings};
 
 /// The one table, with an index `due` on `due_shard` and `due_at`.
 pub(crate) const TABLE: &str = "runs";
 
-/// Clients of an empty table, with these faults.
-pub(crate) async fn table(faults: &str) -> Clients {
+/// Clients of an empty table.
+pub(crate) async fn table() -> Clients {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let database = Database::memory().unwrap();
@@ -32,13 +32,13 @@ pub(crate) async fn table(faults: &str) -> Clients {
         database,
         std::future::pending(),
     ));
-    let clients = connect(address, faults);
+    let clients = connect(address);
     create(&clients).await;
     clients
 }
 
 /// Clients of the service at this address.
-pub(crate) fn connect(address: SocketAddr, faults: &str) -> Clients {
+pub(crate) fn connect(address: SocketAddr) -> Clients {
     let variables = [
         ("AWS_REGION", "eu-central-1".to_owned()),
         ("AWS_ACCESS_KEY_ID", "local".to_owned()),
@@ -46,7 +46,6 @@ pub(crate) fn connect(address: SocketAddr, faults: &str) -> Clients {
         ("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{address}")),
         ("AWS_ENDPOINT_URL_SFN", format!("http://{address}")),
         ("AWS_ENDPOINT_URL_S3", format!("http://{address}")),
-        ("TOWPATH_FAULTS", faults.to_owned()),
     ];
     let lookup = |name: &str| {
         variables
@@ -54,12 +53,7 @@ pub(crate) fn connect(address: SocketAddr, faults: &str) -> Clients {
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value.clone())
     };
-    let due = Index {
-        table: TABLE.to_owned(),
-        keys: vec!["due_shard".to_owned(), "due_at".to_owned()],
-        copies: None,
-    };
-    Clients::connect(&Settings::from_lookup(lookup).unwrap().with_indexes([due])).unwrap()
+    Clients::connect(&Settings::from_lookup(lookup).unwrap(), None)
 }
 
 async fn create(clients: &Clients) {
@@ -106,7 +100,7 @@ pub(crate) fn s(text: impl Into<String>) -> AttributeValue {
 }
 
 /// A row of these text attributes.
-pub(crate) fn row(attributes: &[(&str, &str)]) -> Item {
+pub(crate) fn row(attributes: &[(&str, &str)]) -> HashMap<String, AttributeValue> {
     attributes
         .iter()
         .map(|(name, value)| ((*name).to_owned(), s(*value)))

@@ -9,15 +9,16 @@
 mod common;
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem, Update};
-use common::{Fake, TABLE, connect, row, s, table};
+use common::{Fake, Instrumented, TABLE, connect, row, s, table};
 use serde_json::json;
-use towpath_aws::{Clients, Fault, Item, Trouble, cancellation, classify};
+use towpath_aws::{Trouble, cancellation, classify};
+use towpath_instruments::{Fault, Item};
 
 fn head(pk: &str) -> Item {
     row(&[("pk", pk), ("sk", "head")])
 }
 
-async fn exists(clients: &Clients, pk: &str) -> bool {
+async fn exists(clients: &Instrumented, pk: &str) -> bool {
     let get = clients
         .dynamodb
         .get_item()
@@ -29,7 +30,7 @@ async fn exists(clients: &Clients, pk: &str) -> bool {
 
 /// A transaction that makes a row that must not exist, and counts on another.
 fn transaction(
-    clients: &Clients,
+    clients: &Instrumented,
 ) -> aws_sdk_dynamodb::operation::transact_write_items::builders::TransactWriteItemsFluentBuilder {
     let put = Put::builder().table_name(TABLE).set_item(Some(head("new")));
     let put = put
@@ -55,7 +56,7 @@ fn transaction(
         )
 }
 
-async fn counted(clients: &Clients) -> Option<String> {
+async fn counted(clients: &Instrumented) -> Option<String> {
     let get = clients
         .dynamodb
         .get_item()
@@ -253,6 +254,7 @@ async fn step_functions_is_throttled_too_and_fails_too() {
     );
     for _ in 0..20 {
         clients
+            .clients
             .sfn
             .send_task_success()
             .task_token("token")
@@ -270,6 +272,7 @@ async fn step_functions_is_throttled_too_and_fails_too() {
 
     let clients = connect(address, "throttle=1");
     let error = clients
+        .clients
         .sfn
         .send_task_success()
         .task_token("token")

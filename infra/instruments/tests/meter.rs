@@ -13,18 +13,18 @@ use aws_sdk_dynamodb::types::{
     ConditionCheck, Delete, KeysAndAttributes, Put, PutRequest, ReturnValue, TransactWriteItem,
     Update, WriteRequest,
 };
-use common::{Fake, TABLE, connect, row, s, table};
+use common::{Fake, Instrumented, TABLE, connect, row, s, table};
 use serde_json::json;
-use towpath_aws::{Clients, Units};
+use towpath_instruments::Units;
 
 /// What was used since the last time. Shown, so that `--nocapture` gives a table of both counts.
 struct Since<'c> {
-    clients: &'c Clients,
+    clients: &'c Instrumented,
     seen: Units,
 }
 
 impl<'c> Since<'c> {
-    fn now(clients: &'c Clients) -> Self {
+    fn now(clients: &'c Instrumented) -> Self {
         Self {
             clients,
             seen: clients.meter.units(),
@@ -364,7 +364,9 @@ async fn the_sums_are_kept_by_operation() {
         .send()
         .await
         .unwrap();
-    clients.warm(TABLE, [("pk", "warm"), ("sk", "warm")]).await;
+    let get = clients.dynamodb.get_item().table_name(TABLE);
+    let get = get.key("pk", s("warm")).key("sk", s("warm"));
+    get.send().await.unwrap();
 
     let by_operation = clients.meter.by_operation();
     assert_eq!(by_operation["BatchWriteItem"], writes(2.0, 2.0));

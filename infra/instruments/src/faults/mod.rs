@@ -13,7 +13,7 @@
 //! - a transaction is safe: the SDK gives it a `ClientRequestToken` that all its attempts share, and the service answers
 //!   the second as it did the first;
 //! - a **conditional write of a single item** is not: the retry finds the condition false, because it was itself what
-//!   made it so. A caller that gets [`Trouble::ConditionFailed`](crate::Trouble) has to look whether what is there is
+//!   made it so. A caller that gets [`Trouble::ConditionFailed`](towpath_aws::Trouble) has to look whether what is there is
 //!   its own (a nonce or a revision it chose tells) before it believes that somebody else was first;
 //! - a write that counts up (`ADD`, `SET n = n + 1`) is done twice;
 //! - `SendTaskSuccess` finds the task gone: `TaskTimedOut` or `TaskDoesNotExist` do not mean that it was not delivered.
