@@ -9,6 +9,6 @@ pub mod settle;
 pub mod tick;
 
 /// `resolve-decision`: every answer of a human, over HTTP.
-pub use towpath_api::answers as resolve_decision;
+pub use towpath_http::answers as resolve_decision;
 /// `api`: definitions and runs, over HTTP.
-pub use towpath_api::router as api;
+pub use towpath_http::router as api;

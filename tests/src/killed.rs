@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use towpath::client::Client;
+use towpath_client::Client;
 use towpath_auth::Key;
 
 /// A `towpath dev` that may be up or not.

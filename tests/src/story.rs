@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use towpath_contracts::{OutputText, RunView, StepView};
+use towpath_api_types::{OutputText, RunView, StepView};
 use towpath_engine::{ApprovalStatus, BlockStatus, FailureKind, RunId, Status, StepState};
 use towpath_service::App;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use towpath_contracts::RunView;
+use towpath_api_types::RunView;
 use towpath_engine::{JobId, RunId};
 
 use crate::World;

@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use towpath_contracts::{OutputText, RunView};
+use towpath_api_types::{OutputText, RunView};
 use towpath_engine::{RunId, Status, StepIndex};
 use towpath_instruments::{Deaths, Moment};
 use towpath_store::{IN_ROW, Scope, StoredOutput};
@@ -60,7 +60,7 @@ async fn told(world: &World, run: &RunId) -> OutputText {
 
 /// Fetches a URL as a stranger does, and returns the status and the text.
 async fn fetch(method: Method, url: &str) -> (u16, String) {
-    let stranger = towpath::client::Client::new(url, None);
+    let stranger = towpath_client::Client::new(url, None);
     let (status, body) = stranger.raw(method, "", &[], Vec::new()).await.unwrap();
     (status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use http::Method;
 use serde_json::json;
-use towpath::client::Client;
+use towpath_client::Client;
 use towpath_engine::Status;
 use towpath_local::StatementInfo;
 use towpath_tests::story::Story;
@@ -126,7 +126,7 @@ impl Deed {
             Deed::Deaths => {
                 let run = world.run(LONG).await;
                 for generation in 1..=4 {
-                    let seen = |view: &towpath_contracts::RunView| {
+                    let seen = |view: &towpath_api_types::RunView| {
                         view.summary
                             .waits_for
                             .as_ref()

@@ -1,7 +1,7 @@
 //! The bill: what a run has used, in all and step by step.
 
 use serde::Serialize;
-use towpath_contracts::RunView;
+use towpath_api_types::RunView;
 
 use crate::standing::Standing;
 

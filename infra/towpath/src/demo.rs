@@ -8,12 +8,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use towpath_clock::Clock;
-use towpath_contracts::{OutputText, PipelineView, RunView, StartRun};
-use towpath_engine::{Block, BlockId, Pipeline, PipelineId, RunId, Status, StepState};
+use towpath_api_types::{OutputText, PipelineView, RunView, StartRun};
+use towpath_engine::{
+    AgentKind, Block, BlockId, Decision, Pipeline, PipelineId, RunId, Status, StepState,
+};
 use towpath_jobs::Runtime;
 
 use crate::bill::{Bill, Usage};
-use crate::client::{self, Client};
+use towpath_client::{self as client, Client};
 use crate::pipeline_file;
 use crate::sample::{self, git};
 use crate::screen::{Screen, indent};
@@ -220,6 +222,44 @@ impl Show<'_> {
             .map_err(|problem| problem.message)
     }
 
+    /// Asks whoever sits at the terminal what an agent wants to know.
+    async fn decide(
+        &mut self,
+        run: &RunId,
+        agent: &AgentKind,
+        decision: &Decision,
+    ) -> Result<(), String> {
+        let question = &decision.question;
+        self.screen.say(&format!("\n{agent} asks: {question}"));
+        let choice = match (self.options.yes, decision.options.first()) {
+            (true, Some(first)) => first.clone(),
+            (true, None) => "yes".to_owned(),
+            (false, _) => {
+                prompt(&format!("Your answer ({}): ", decision.options.join(", "))).await?
+            }
+        };
+        let path = format!("/runs/{run}/decisions/{}", decision.id);
+        self.say(&path, &json!({ "choice": choice })).await
+    }
+
+    /// Shows what an agent has made.
+    async fn show_output(&mut self, agent: &AgentKind, href: &str) -> Result<(), String> {
+        let shown: OutputText = self.client.get(href).await.map_err(|e| e.to_string())?;
+        let shown = match shown {
+            OutputText::Here { text } => text,
+            OutputText::Elsewhere { url, bytes, .. } => {
+                let size = bytes / 1024;
+                format!("(a text of {size} KB, for the next minutes at {url})")
+            }
+        };
+        let shown = shown.trim();
+        if !shown.is_empty() {
+            self.screen
+                .say(&format!("\n{agent} says:\n{}", indent(shown)));
+        }
+        Ok(())
+    }
+
     /// Asks whoever sits at the terminal what the run waits for.
     async fn answer(
         &mut self,
@@ -233,53 +273,16 @@ impl Show<'_> {
             .iter()
             .find(|step| step.state == StepState::WaitingDecision);
         let step = step.ok_or("the run waits for a human, but none of its steps does")?;
-        if let Some(decision) = step
-            .decisions
-            .iter()
-            .find(|decision| decision.chosen.is_none())
-        {
-            self.screen.say(&format!(
-                "\n{} asks: {}",
-                step.agent_kind, decision.question
-            ));
-            let choice = match (self.options.yes, decision.options.first()) {
-                (true, Some(first)) => first.clone(),
-                (true, None) => "yes".to_owned(),
-                (false, _) => {
-                    prompt(&format!("Your answer ({}): ", decision.options.join(", "))).await?
-                }
-            };
-            return self
-                .say(
-                    &format!("/runs/{run}/decisions/{}", decision.id),
-                    &json!({ "choice": choice }),
-                )
-                .await;
+        let open = |decision: &&Decision| decision.chosen.is_none();
+        if let Some(decision) = step.decisions.iter().find(open) {
+            return self.decide(run, &step.agent_kind, decision).await;
         }
         let approval = step
             .approval
             .as_ref()
             .ok_or("the run waits for an answer to nothing")?;
         if let Some(output) = &step.output {
-            let shown: OutputText = self
-                .client
-                .get(&output.href)
-                .await
-                .map_err(|e| e.to_string())?;
-            let shown = match shown {
-                OutputText::Here { text } => text,
-                OutputText::Elsewhere { url, bytes, .. } => {
-                    format!(
-                        "(a text of {} KB, for the next minutes at {url})",
-                        bytes / 1024
-                    )
-                }
-            };
-            let shown = shown.trim();
-            if !shown.is_empty() {
-                self.screen
-                    .say(&format!("\n{} says:\n{}", step.agent_kind, indent(shown)));
-            }
+            self.show_output(&step.agent_kind, &output.href).await?;
         }
         self.screen.say(&self.change(block, base));
         let path = |verb: &str| format!("/runs/{run}/approvals/{}/{verb}", approval.id);

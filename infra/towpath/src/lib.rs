@@ -2,7 +2,6 @@
 
 pub mod bill;
 pub mod cli;
-pub mod client;
 pub mod demo;
 pub mod dev;
 pub mod doctor;

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use towpath_contracts::{RunView, StepView};
+use towpath_api_types::{RunView, StepView};
 use towpath_engine::{Status, StepState, Timestamp};
 
 /// Shows a run as it goes on.

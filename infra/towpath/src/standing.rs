@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use towpath_auth::Key;
 use towpath_clock::Clock;
-use towpath_engine::{JobId, WorkspaceId};
+use towpath_engine::JobId;
 use towpath_instruments::Deaths;
 use towpath_jobs::Runtime;
 use towpath_jobs_process::{ProcessRuntime, Watcher};
@@ -87,12 +87,7 @@ impl Standing {
     /// As for [`Standing::start`].
     pub async fn start_mortal(plan: Plan, deaths: Option<Deaths>) -> Result<Self, Error> {
         let temporary = match plan.data {
-            None => Some(
-                tempfile::Builder::new()
-                    .prefix("towpath-")
-                    .tempdir()
-                    .map_err(error)?,
-            ),
+            None => Some(temporary()?),
             Some(_) => None,
         };
         let home = plan
@@ -131,43 +126,17 @@ impl Standing {
         };
         let cloud = Cloud::start(options).await.map_err(error)?;
         let watch_file = watch_file(home, cloud.watch_environment())?;
-        environment.extend(cloud.aws_environment("operator"));
-        for (variable, output) in [
-            ("RUNS_TABLE", "RunsTable"),
-            ("EXECUTORS_TABLE", "ExecutorsTable"),
-            ("OUTPUTS_BUCKET", "OutputsBucket"),
-            ("STATE_MACHINE_ARN", "StateMachineArn"),
-        ] {
-            let value = cloud
-                .output(output)
-                .ok_or_else(|| error(format!("the template has no output {output}")))?;
-            environment.insert(variable.to_owned(), value);
-        }
-        environment.remove("TOWPATH_FAULTS");
+        let environment = operators(environment, &cloud)?;
         if let Some(data) = &plan.data {
             let text = serde_json::to_string(&environment).map_err(error)?;
             write_private(&data.join(crate::doctor::ENVIRONMENT), &text).map_err(error)?;
         }
         let operator = functions::app(&shared, &environment).map_err(error)?;
-        let workspace: WorkspaceId = WORKSPACE.parse().map_err(error)?;
         let key = key(plan.data.as_deref())?;
-        let record = ApiKey {
-            workspace: workspace.clone(),
-            scope: Scope::Admin,
-            name: "local".to_owned(),
-            created_at: operator.now(),
-        };
-        operator
-            .store
-            .put_api_key(&key.hash(), &record)
-            .await
-            .map_err(error)?;
+        let caller = admit(&operator, &key).await?;
         let watcher = watch(&process, &cloud)?;
         Ok(Self {
-            caller: Caller {
-                workspace,
-                name: record.name,
-            },
+            caller,
             meters: shared.meters,
             cloud,
             operator,
@@ -189,6 +158,48 @@ impl Standing {
             drop(temporary);
         }
     }
+}
+
+/// A folder of a local cloud that is gone with it.
+fn temporary() -> Result<TempDir, Error> {
+    let made = tempfile::Builder::new().prefix("towpath-").tempdir();
+    made.map_err(error)
+}
+
+/// The environment in which an operator's commands reach this cloud: they break nothing on purpose.
+fn operators(
+    mut environment: BTreeMap<String, String>,
+    cloud: &Cloud,
+) -> Result<BTreeMap<String, String>, Error> {
+    environment.extend(cloud.aws_environment("operator"));
+    for (variable, output) in [
+        ("RUNS_TABLE", "RunsTable"),
+        ("EXECUTORS_TABLE", "ExecutorsTable"),
+        ("OUTPUTS_BUCKET", "OutputsBucket"),
+        ("STATE_MACHINE_ARN", "StateMachineArn"),
+    ] {
+        let value = cloud.output(output);
+        let value = value.ok_or_else(|| error(format!("the template has no output {output}")))?;
+        environment.insert(variable.to_owned(), value);
+    }
+    environment.remove("TOWPATH_FAULTS");
+    Ok(environment)
+}
+
+/// Admits the key of the local cloud, and says whose it is.
+async fn admit(operator: &App, key: &Key) -> Result<Caller, Error> {
+    let record = ApiKey {
+        workspace: WORKSPACE.parse().map_err(error)?,
+        scope: Scope::Admin,
+        name: "local".to_owned(),
+        created_at: operator.now(),
+    };
+    let put = operator.store.put_api_key(&key.hash(), &record).await;
+    put.map_err(error)?;
+    Ok(Caller {
+        workspace: record.workspace,
+        name: record.name,
+    })
 }
 
 /// Stops every job under `root`, and returns once all have ended.

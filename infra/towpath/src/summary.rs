@@ -1,7 +1,7 @@
 //! What a demo came to, for people and for machines.
 
 use serde::Serialize;
-use towpath_contracts::RunView;
+use towpath_api_types::RunView;
 use towpath_engine::{Failure, RunId, Status, StepState};
 
 use crate::bill::{Bill, Usage};

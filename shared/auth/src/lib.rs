@@ -56,10 +56,7 @@ impl Key {
     /// What the key is stored and looked up by: SHA-256, in hexadecimal. A key has all of 256 random bits, so the hash
     /// needs no salt and no stretching.
     pub fn hash(&self) -> String {
-        Sha256::digest(self.0.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        format!("{:x}", Sha256::digest(self.0.as_bytes()))
     }
 
     /// The key itself, to be shown or sent.

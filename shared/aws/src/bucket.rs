@@ -319,8 +319,7 @@ fn answered(response: &HttpResponse) -> Result<(), OrchestratorError<Refused>> {
     Err(OrchestratorError::operation(Refused(meta)))
 }
 
-/// The hexadecimal digits of some bytes, in lower case.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

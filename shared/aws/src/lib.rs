@@ -8,7 +8,7 @@ mod secrets;
 mod settings;
 mod trouble;
 
-pub use bucket::{Bucket, Presigned, Refused, hex};
+pub use bucket::{Bucket, Presigned, Refused};
 pub use clients::Clients;
 pub use instrument::Instrument;
 pub use secrets::Secrets;

@@ -1,14 +1,14 @@
 //! Answers of humans: durable before the driver is woken.
 
 use sha2::{Digest, Sha256};
-use towpath_contracts::{Code, Problem};
+use towpath_api_types::{Code, Problem};
 use towpath_engine::{Answer, AnswerError, Audit, Effect, Next, RunId, answer};
 use towpath_store::{Error as StoreError, Loaded};
 
+use crate::caller::{busy, no_run};
 use crate::outbox::Outbox;
-use crate::runs::{Caller, busy, no_run};
 use crate::stops::Stops;
-use crate::{Error, transition};
+use crate::{Caller, Error, transition};
 
 /// Longer than any decision's or approval's id.
 const SUBJECT_LIMIT: usize = 64;
@@ -142,8 +142,7 @@ fn repeated(audit: Audit, said: &Answer) -> Result<Answered, Problem> {
 fn digest(said: &Answer) -> String {
     // An answer is plain text and numbers, which always serialise.
     let text = serde_json::to_vec(said).unwrap_or_default();
-    let hash = Sha256::digest(text);
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(text))
 }
 
 fn refused(error: AnswerError) -> Problem {

@@ -1,14 +1,14 @@
 //! Create: a run comes to be, and the live run of its block ends if the new one takes its place.
 
-use towpath_contracts::{Code, Problem};
+use towpath_api_types::{Code, Problem};
 use towpath_engine::{
     Effect, Illegal, JobRef, Run, RunId, StopMark, Wait, WorkspaceId, reason, stop,
 };
 use towpath_store::{Commit, Creation, Error as StoreError, Idempotency, Input, Loaded, Takeover};
 
-use crate::Error;
+use crate::{Caller, Error};
+use crate::caller::busy;
 use crate::outbox::Outbox;
-use crate::runs::{Caller, busy};
 use crate::stops::Stops;
 
 /// Creates runs.

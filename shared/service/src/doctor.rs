@@ -151,27 +151,7 @@ impl Doctor {
         let now = self.outbox.now();
         let mut found = BTreeSet::new();
         for (id, head) in &heads {
-            let name = execution_name(id, head.generation);
-            let wait = waits.get(id);
-            let undelivered =
-                wait.is_some_and(|wait| wait.wake.is_some() || wait.drive_at.is_some());
-            if undelivered && wait.is_some_and(|wait| overdue(wait.due, now, Duration::ZERO)) {
-                found.insert(Finding::Undelivered { run: id.clone() });
-            }
-            if head.status.is_terminal() {
-                continue;
-            }
-            if !running.contains(&name) && wait.is_none_or(|wait| wait.drive_at.is_none()) {
-                found.insert(Finding::Driverless {
-                    run: id.clone(),
-                    generation: head.generation,
-                });
-            }
-            if !undelivered
-                && wait.is_none_or(|wait| wait.due.is_none() || overdue(wait.due, now, LATE))
-            {
-                found.insert(Finding::Overdue { run: id.clone() });
-            }
+            found.extend(of_run(head, waits.get(id), &running, now));
         }
         for name in running {
             if let Some(why) = orphaned(&name, &heads) {
@@ -190,25 +170,9 @@ impl Doctor {
                 found.insert(Finding::Unreaped { job: job.job });
             }
         }
-        for why in survey.unreadable {
-            found.insert(Finding::Unreadable { why });
-        }
-        let held: BTreeSet<&RunId> = survey.locks.iter().map(|(_, _, run)| run).collect();
-        let live = heads.values().filter(|head| !head.status.is_terminal());
-        for head in live.filter(|head| !held.contains(&head.id)) {
-            found.insert(Finding::LostLock {
-                run: head.id.clone(),
-            });
-        }
-        for (workspace, block, run) in survey.locks {
-            if heads.get(&run).is_none_or(|head| head.status.is_terminal()) {
-                found.insert(Finding::StaleLock {
-                    workspace,
-                    block,
-                    run,
-                });
-            }
-        }
+        let unreadable = survey.unreadable.into_iter();
+        found.extend(unreadable.map(|why| Finding::Unreadable { why }));
+        found.extend(of_locks(survey.locks, &heads));
         Ok(found)
     }
 
@@ -267,6 +231,58 @@ impl Doctor {
         let loaded = self.outbox.ports.store.load(&job.run()).await?;
         Ok(loaded.is_some_and(|loaded| loaded.run.step.live_jobs().any(|live| live.job == *job)))
     }
+}
+
+/// What does not fit about one run.
+fn of_run(
+    head: &Head,
+    wait: Option<&Wait>,
+    running: &BTreeSet<String>,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let (run, generation) = (head.id.clone(), head.generation);
+    let held = |wait: &Wait| wait.wake.is_some() || wait.drive_at.is_some();
+    let undelivered = wait.is_some_and(held);
+    let mut found = Vec::new();
+    if undelivered && wait.is_some_and(|wait| overdue(wait.due, now, Duration::ZERO)) {
+        found.push(Finding::Undelivered { run: run.clone() });
+    }
+    if head.status.is_terminal() {
+        return found;
+    }
+    let comes = wait.is_some_and(|wait| wait.drive_at.is_some());
+    if !comes && !running.contains(&execution_name(&run, generation)) {
+        let run = run.clone();
+        found.push(Finding::Driverless { run, generation });
+    }
+    let late = |wait: &Wait| wait.due.is_none() || overdue(wait.due, now, LATE);
+    if !undelivered && wait.is_none_or(late) {
+        found.push(Finding::Overdue { run });
+    }
+    found
+}
+
+/// What does not fit about the locks of blocks.
+fn of_locks(
+    locks: Vec<(WorkspaceId, BlockId, RunId)>,
+    heads: &BTreeMap<RunId, Head>,
+) -> Vec<Finding> {
+    let held: BTreeSet<&RunId> = locks.iter().map(|(_, _, run)| run).collect();
+    let live = heads.values().filter(|head| !head.status.is_terminal());
+    let lost = live.filter(|head| !held.contains(&head.id));
+    let mut found: Vec<Finding> = lost
+        .map(|head| Finding::LostLock {
+            run: head.id.clone(),
+        })
+        .collect();
+    let over = |run: &RunId| heads.get(run).is_none_or(|head| head.status.is_terminal());
+    let stale = locks.into_iter().filter(|(_, _, run)| over(run));
+    found.extend(stale.map(|(workspace, block, run)| Finding::StaleLock {
+        workspace,
+        block,
+        run,
+    }));
+    found
 }
 
 fn overdue(due: Option<Timestamp>, now: Timestamp, late: Duration) -> bool {

@@ -1,7 +1,7 @@
 //! Errors of the services, and the names by which the state machine knows them.
 
 use lambda_runtime::Diagnostic;
-use towpath_contracts::{Code, Problem};
+use towpath_api_types::{Code, Problem};
 use towpath_engine::Illegal;
 
 /// An error of a service.

@@ -1,15 +1,16 @@
 //! Runs: they are started, stopped, retried, restarted.
 
-use towpath_contracts::{Code, Problem, RestartRun, StartRun, StopRun};
+use towpath_api_types::{Code, Problem, RestartRun, StartRun, StopRun};
 use towpath_engine::{
     JobRef, NewRun, Pin, RunId, Status, StepIndex, StopMark, WorkspaceId, restart, retry, start,
 };
 use towpath_store::{Error as StoreError, Idempotency, Input, Loaded, StoredPipeline};
 
-use crate::Error;
+use crate::caller::{busy, no_run};
 use crate::create::{Create, TakeOver};
 use crate::outbox::Outbox;
 use crate::stops::Stops;
+use crate::{Caller, Error};
 
 /// Starts and stops runs.
 #[derive(Clone)]
@@ -17,15 +18,6 @@ pub struct Runs {
     outbox: Outbox,
     stops: Stops,
     create: Create,
-}
-
-/// The caller of a request.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// The workspace whose runs the caller reaches.
-    pub workspace: WorkspaceId,
-    /// The name that stands in the records for who did it.
-    pub name: String,
 }
 
 impl Runs {
@@ -247,17 +239,4 @@ impl Runs {
         let own = loaded.filter(|loaded| loaded.run.head.workspace == caller.workspace);
         own.ok_or_else(|| no_run(id))
     }
-}
-
-/// The problem that there is no such run, or that it is another workspace's.
-pub(crate) fn no_run(id: &RunId) -> Problem {
-    Problem::new(Code::NotFound, format!("there is no run {id}"))
-}
-
-/// The problem that too many others wrote the same records.
-pub(crate) fn busy() -> Problem {
-    Problem::new(
-        Code::Busy,
-        "others were faster again and again; try again in a moment",
-    )
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use towpath_contracts::{
+use towpath_api_types::{
     Code, List, OutputLink, OutputText, Problem, RunSummary, RunView, StepView, WaitsFor,
 };
 use towpath_engine::{
@@ -10,9 +10,9 @@ use towpath_engine::{
 };
 use towpath_store::{Input, Store, StoredOutput};
 
-use crate::Error;
+use crate::caller::no_run;
 use crate::jobs::{output_path, role_name};
-use crate::runs::{Caller, no_run};
+use crate::{Caller, Error};
 
 type Told<T> = Result<T, Problem>;
 

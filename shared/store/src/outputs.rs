@@ -75,10 +75,10 @@ impl Store {
     }
 
     async fn put_object(&self, run: &RunId, output: &Output) -> Result<StoredOutput, Error> {
-        let hash: [u8; 32] = Sha256::digest(&output.text).into();
-        let sha256: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = Sha256::digest(&output.text);
+        let sha256 = format!("{hash:x}");
         let object = object_key(run, output, &sha256);
-        self.objects.put(&object, &output.text, hash).await?;
+        self.objects.put(&object, &output.text, hash.into()).await?;
         Ok(StoredOutput::Object {
             object,
             bytes: output.text.len() as u64,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use towpath_clock::Clock;
-use towpath_contracts::{RestartRun, RunView, StartRun, StopRun};
+use towpath_api_types::{RestartRun, RunView, StartRun, StopRun};
 use towpath_engine::{Answer, Block, Pipeline, RunId, Status, StepIndex};
 use towpath_jobs::{Registry, Runtime};
 use towpath_jobs_simulated::SimulatedRuntime;

@@ -24,7 +24,7 @@ fn since(now: Usage, before: Usage) -> Usage {
 
 /// What was used so far, once the job has been started and nothing is under way any more.
 async fn settled(world: &World, run: &RunId, step: u16) -> Usage {
-    let there = |view: &towpath_contracts::RunView| view.summary.current_step.0 >= step;
+    let there = |view: &towpath_api_types::RunView| view.summary.current_step.0 >= step;
     world.soon(run, there).await;
     world.at_work(run).await;
     let (mut last, mut same) = (Usage::so_far(&world.standing), 0);
@@ -120,7 +120,7 @@ async fn a_day_of_waiting_is_one_transition_at_most() {
     for (what, yaml) in [("a human", asks), ("a silent job", &works)] {
         let world = world().await;
         let run = world.run(yaml).await;
-        let waits = |view: &towpath_contracts::RunView| {
+        let waits = |view: &towpath_api_types::RunView| {
             let waits = view.summary.waits_for.as_ref();
             waits.is_some_and(|waits| waits.reason != "driver")
         };

@@ -50,7 +50,7 @@ async fn a_pending_gate_is_asked_again_and_moves_no_machine_until_it_knows() {
     let yaml = gate(&wants(&green, 75), None, "").replace("gate: {", "gate: { budgetMinutes: 600,");
     let run = world.run(&yaml).await;
     let polled = |times| {
-        move |view: &towpath_contracts::RunView| {
+        move |view: &towpath_api_types::RunView| {
             let gate = view.steps[0].gate.as_ref();
             gate.is_some_and(|gate| gate.polls >= times)
         }
@@ -192,7 +192,7 @@ async fn a_probe_that_is_taken_away_is_sent_again() {
     let run = world.run(&yaml).await;
     let waiting = world.soon(&run, |view| view.steps[0].job_id.is_some());
     let job = waiting.await.steps[0].job_id.clone().unwrap();
-    let first = |_: &towpath_contracts::RunView| lines(&looks) == 1;
+    let first = |_: &towpath_api_types::RunView| lines(&looks) == 1;
     world.soon(&run, first).await;
     let pid = world.supervisor(&job).unwrap().to_string();
     let kill = std::process::Command::new("kill")

@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use towpath::client::Client;
+use towpath_client::Client;
 use towpath_auth::Key;
 use towpath_store::Scope;
 use towpath_tests::{Answer, World, ask};

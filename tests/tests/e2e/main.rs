@@ -14,7 +14,7 @@ mod races;
 mod stops;
 mod ticks;
 
-use towpath_contracts::RunView;
+use towpath_api_types::RunView;
 use towpath_engine::{FailureKind, Status, StepState};
 use towpath_tests::{World, Worlds};
 
@@ -39,7 +39,7 @@ fn failure(view: &RunView) -> (FailureKind, String) {
 #[track_caller]
 fn done(view: &RunView) {
     assert_eq!(view.summary.status, Status::Done, "{view:#?}");
-    let done = |step: &towpath_contracts::StepView| step.state == StepState::Done;
+    let done = |step: &towpath_api_types::StepView| step.state == StepState::Done;
     assert!(view.steps.iter().all(done), "{view:#?}");
 }
 

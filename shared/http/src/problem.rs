@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::OriginalUri;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use towpath_contracts::{Code, Problem};
+use towpath_api_types::{Code, Problem};
 
 /// What a handler answers when it says no.
 #[derive(Debug)]

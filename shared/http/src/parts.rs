@@ -3,7 +3,7 @@
 use axum::extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
-use towpath_contracts::Code;
+use towpath_api_types::Code;
 
 use crate::problem::No;
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
-use towpath_contracts::Code;
+use towpath_api_types::Code;
 use towpath_store::Idempotency;
 
 use crate::BODY_LIMIT;
@@ -121,11 +121,7 @@ pub(crate) fn idempotency(
     hash.update(path.as_bytes());
     hash.update([0]);
     hash.update(body);
-    let hash = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = format!("{:x}", hash.finalize());
     Ok(Some(Idempotency {
         key: key.to_owned(),
         hash,
@@ -135,7 +131,7 @@ pub(crate) fn idempotency(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use towpath_contracts::{RequestChanges, StartRun};
+    use towpath_api_types::{RequestChanges, StartRun};
 
     fn refused<T: DeserializeOwned>(text: &str) -> (Code, Option<String>) {
         let refused = parse::<T>(text.as_bytes());

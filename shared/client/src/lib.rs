@@ -1,4 +1,4 @@
-//! A client of the public API, for the commands here and the tests.
+//! A client of the public API.
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use towpath_auth::Key;
-use towpath_contracts::{OutputText, Problem};
+use towpath_api_types::{OutputText, Problem};
 
 /// A client of one deployment, with one key.
 #[derive(Clone)]
@@ -21,13 +21,13 @@ pub struct Client {
     key: Option<Key>,
 }
 
-/// What a call can come to, other than what was asked for.
+/// An error of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API said no.
+    /// The API refused the request.
     #[error("{}", .0.message)]
     Refused(Box<Problem>),
-    /// There was no answer, or none that can be read.
+    /// The API did not answer, or not in a form that can be read.
     #[error("{0}")]
     Lost(String),
 }
@@ -95,10 +95,7 @@ impl Client {
                 String::from_utf8_lossy(&body)
             )));
         }
-        let found: String = Sha256::digest(&body)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let found = format!("{:x}", Sha256::digest(&body));
         if body.len() as u64 != size || found != hash {
             let got = body.len();
             return Err(Error::Lost(format!(

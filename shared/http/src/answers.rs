@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::routing::post;
 use axum::{Json, Router};
-use towpath_contracts::{Approve, Code, Decide, Problem, Reject, RequestChanges};
+use towpath_api_types::{Approve, Code, Decide, Problem, Reject, RequestChanges};
 use towpath_engine::{Answer, Audit};
 use towpath_service::App;
 
@@ -56,35 +56,7 @@ async fn approval(
         "approve" => Answer::Approve {
             proposal: parse::<Approve>(&body)?.proposal,
         },
-        "request-changes" => {
-            let RequestChanges { feedback, comments } = parse(&body)?;
-            if feedback
-                .as_deref()
-                .is_none_or(|text| text.trim().is_empty())
-                && comments.is_empty()
-            {
-                let message = "say what is to be changed, in `feedback` or in `comments`";
-                return Err(No(
-                    Problem::new(Code::InvalidRequest, message).at("feedback")
-                ));
-            }
-            fits(
-                "feedback",
-                feedback.as_deref().unwrap_or_default(),
-                32 * 1024,
-            )?;
-            let remarks: usize = comments
-                .iter()
-                .map(|comment| serde_json::to_string(comment).map_or(0, |c| c.len()))
-                .sum();
-            if remarks > 64 * 1024 {
-                let message = "`comments` are more than 64 KiB in all";
-                return Err(No(
-                    Problem::new(Code::InvalidRequest, message).at("comments")
-                ));
-            }
-            Answer::RequestChanges { feedback, comments }
-        }
+        "request-changes" => changes(parse(&body)?)?,
         "reject" => {
             let Reject { reason } = parse(&body)?;
             fits("reason", reason.as_deref().unwrap_or_default(), 4096)?;
@@ -101,4 +73,23 @@ async fn approval(
         .answer(&caller, &id(&run)?, &approval, &said)
         .await?;
     Ok(Json(answered.audit))
+}
+
+/// A request for changes, if it says any and not too many.
+fn changes(ask: RequestChanges) -> Result<Answer, No> {
+    let RequestChanges { feedback, comments } = ask;
+    let said = feedback.as_deref().unwrap_or_default();
+    let problem = |field: &str, message| {
+        Err(No(Problem::new(Code::InvalidRequest, message).at(field)))
+    };
+    if said.trim().is_empty() && comments.is_empty() {
+        let message = "say what is to be changed, in `feedback` or in `comments`";
+        return problem("feedback", message);
+    }
+    fits("feedback", said, 32 * 1024)?;
+    let size = |comment| serde_json::to_string(comment).map_or(0, |text| text.len());
+    if comments.iter().map(size).sum::<usize>() > 64 * 1024 {
+        return problem("comments", "`comments` are more than 64 KiB in all");
+    }
+    Ok(Answer::RequestChanges { feedback, comments })
 }

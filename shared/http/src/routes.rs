@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use towpath_contracts::{
+use towpath_api_types::{
     Code, List, OutputText, PipelineView, Problem, PutBlock, RestartRun, RunSummary, RunView,
     StartRun, StopRun,
 };
