@@ -7,10 +7,10 @@
 use std::time::Instant;
 
 use serde_json::json;
-use towpath_client::Client;
 use towpath::standing::{Plan, Standing};
-use towpath_clock::Clock;
 use towpath_api_types::{PipelineView, RunView};
+use towpath_client::Client;
+use towpath_clock::Clock;
 use towpath_engine::{Block, Status};
 
 const RUNS: usize = 100;

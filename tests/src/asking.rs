@@ -2,9 +2,9 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use towpath_client::Client;
-use towpath_auth::Key;
 use towpath_api_types::Problem;
+use towpath_auth::Key;
+use towpath_client::Client;
 use towpath_engine::{Audit, RunId, StepIndex, WorkspaceId};
 use towpath_store::{ApiKey, Scope};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use towpath_client::Client;
 use towpath_auth::Key;
+use towpath_client::Client;
 
 /// A `towpath dev` that may be up or not.
 pub struct Dev {

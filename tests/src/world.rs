@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use towpath_client::Client;
 use towpath::standing::{Plan, Standing};
-use towpath_clock::Clock;
 use towpath_api_types::{PipelineView, RunView};
+use towpath_client::Client;
+use towpath_clock::Clock;
 use towpath_engine::{Block, Pipeline, RunId};
 use towpath_instruments::Deaths;
 

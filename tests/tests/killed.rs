@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use towpath_api_types::{List, RunSummary, RunView};
 use towpath_client::Client;
 use towpath_clock::Clock;
-use towpath_api_types::{List, RunSummary, RunView};
 use towpath_engine::{FailureKind, RunId, Status};
 use towpath_tests::Worlds;
 use towpath_tests::killed::{Chance, Dev, Reach};

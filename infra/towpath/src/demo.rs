@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
-use towpath_clock::Clock;
 use towpath_api_types::{OutputText, PipelineView, RunView, StartRun};
+use towpath_clock::Clock;
 use towpath_engine::{
     AgentKind, Block, BlockId, Decision, Pipeline, PipelineId, RunId, Status, StepState,
 };
 use towpath_jobs::Runtime;
 
 use crate::bill::{Bill, Usage};
-use towpath_client::{self as client, Client};
 use crate::pipeline_file;
 use crate::sample::{self, git};
 use crate::screen::{Screen, indent};
 use crate::standing::{Plan, Standing};
 use crate::summary::{Summary, steps};
+use towpath_client::{self as client, Client};
 
 /// What `towpath demo` takes.
 #[derive(Args, Clone, Debug)]

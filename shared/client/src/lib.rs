@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use towpath_auth::Key;
 use towpath_api_types::{OutputText, Problem};
+use towpath_auth::Key;
 
 /// A client of one deployment, with one key.
 #[derive(Clone)]

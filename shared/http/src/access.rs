@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use towpath_auth::Key;
 use towpath_api_types::Code;
+use towpath_auth::Key;
 use towpath_service::{App, Caller};
 use towpath_store::Scope;
 

@@ -79,9 +79,8 @@ async fn approval(
 fn changes(ask: RequestChanges) -> Result<Answer, No> {
     let RequestChanges { feedback, comments } = ask;
     let said = feedback.as_deref().unwrap_or_default();
-    let problem = |field: &str, message| {
-        Err(No(Problem::new(Code::InvalidRequest, message).at(field)))
-    };
+    let problem =
+        |field: &str, message| Err(No(Problem::new(Code::InvalidRequest, message).at(field)));
     if said.trim().is_empty() && comments.is_empty() {
         let message = "say what is to be changed, in `feedback` or in `comments`";
         return problem("feedback", message);

@@ -6,10 +6,10 @@ use towpath_engine::{
 };
 use towpath_store::{Commit, Creation, Error as StoreError, Idempotency, Input, Loaded, Takeover};
 
-use crate::{Caller, Error};
 use crate::caller::busy;
 use crate::outbox::Outbox;
 use crate::stops::Stops;
+use crate::{Caller, Error};
 
 /// Creates runs.
 #[derive(Clone)]

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use towpath_clock::Clock;
 use towpath_api_types::{RestartRun, RunView, StartRun, StopRun};
+use towpath_clock::Clock;
 use towpath_engine::{Answer, Block, Pipeline, RunId, Status, StepIndex};
 use towpath_jobs::{Registry, Runtime};
 use towpath_jobs_simulated::SimulatedRuntime;

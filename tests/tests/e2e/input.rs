@@ -2,8 +2,8 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use towpath_client::Client;
 use towpath_auth::Key;
+use towpath_client::Client;
 use towpath_store::Scope;
 use towpath_tests::{Answer, World, ask};
 
