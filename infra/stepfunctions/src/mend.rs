@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use towpath_clock::Clock;
 
-use crate::drive::Driver;
+use crate::error::Error;
 
 /// The pause after the first try that failed. It doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -20,8 +20,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the same trouble may last before the owner is told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whoever has a store that can be opened again.
+pub(crate) trait Reopen: Send + Sync + Sized {
+    /// Opens the store again.
+    fn reopen(self: &Arc<Self>) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Takes note that the store has been unusable for too long.
+    fn give_up(&self);
+
+    /// Whether nothing is to be done any more.
+    fn is_closed(&self) -> bool;
+}
+
 /// Opens the store again whenever `failed` says that it failed, until the driver is gone or closed.
-pub(crate) async fn mend(driver: Weak<Driver>, clock: Clock, failed: Arc<Notify>) {
+pub(crate) async fn mend(driver: Weak<impl Reopen>, clock: Clock, failed: Arc<Notify>) {
     let (mut since_ms, mut opened_ms, mut pause) = (0, None, Duration::ZERO);
     loop {
         failed.notified().await;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::definition::Definition;
 use crate::drive::Driver;
 use crate::error::Error;
+use crate::mend::Reopen;
 use crate::options::Options;
 use crate::store::Counts;
 
@@ -85,5 +86,19 @@ impl StepFunctions {
     /// [`StepFunctions::open`].
     pub async fn shutdown(&self) {
         self.driver.shutdown().await;
+    }
+}
+
+impl Reopen for Driver {
+    async fn reopen(self: &Arc<Self>) -> Result<(), Error> {
+        Driver::reopen(self).await
+    }
+
+    fn give_up(&self) {
+        Driver::give_up(self);
+    }
+
+    fn is_closed(&self) -> bool {
+        Driver::is_closed(self)
     }
 }
