@@ -119,7 +119,7 @@ impl World {
     pub async fn doctor(&self) -> Vec<String> {
         let standing = &self.standing;
         let jobs = towpath::doctor::seen(Some(&standing.process), Some(&standing.jobs)).await;
-        let found = standing.operator.doctor.examine(&jobs).await.unwrap();
+        let found = standing.doctor.examine(&jobs).await.unwrap();
         found.iter().map(ToString::to_string).collect()
     }
 

@@ -12,7 +12,7 @@ use towpath_clock::Clock;
 use towpath_engine::{JobId, JobRef};
 use towpath_jobs::Runtime;
 use towpath_jobs_process::ProcessRuntime;
-use towpath_service::{App, Config, Finding, JobSeen};
+use towpath_service::{Config, Doctor, Finding, JobSeen};
 
 /// What `towpath doctor` takes.
 #[derive(Args, Clone, Debug)]
@@ -56,16 +56,14 @@ async fn run(options: &Options) -> Result<bool, String> {
     let process = process.map(|(jobs, program)| ProcessRuntime::new(jobs, program));
     let runtimes = process.clone().into_iter();
     let runtimes = runtimes.map(|process| Arc::new(process) as Arc<dyn Runtime>);
-    let app = App::connect(&config, Clock::system(), runtimes.collect(), None);
-    let mut findings = app
-        .doctor
+    let (_, doctor) = Doctor::connect(&config, Clock::system(), runtimes.collect(), None);
+    let mut findings = doctor
         .examine(&seen(process.as_ref(), jobs.as_deref()).await)
         .await
         .map_err(told)?;
     if !findings.is_empty() {
         tokio::time::sleep(SECOND_LOOK).await;
-        let again = app
-            .doctor
+        let again = doctor
             .examine(&seen(process.as_ref(), jobs.as_deref()).await)
             .await
             .map_err(told)?;
@@ -77,7 +75,7 @@ async fn run(options: &Options) -> Result<bool, String> {
     }
     let mut well = options.repair;
     for finding in &findings {
-        well &= tell(&app, finding, options.repair).await;
+        well &= tell(&doctor, finding, options.repair).await;
     }
     if !options.repair {
         eprintln!("\n`--repair` repairs it.");
@@ -86,12 +84,12 @@ async fn run(options: &Options) -> Result<bool, String> {
 }
 
 /// Tells a finding and repairs it if asked. Says whether it is repaired.
-async fn tell(app: &App, finding: &Finding, repair: bool) -> bool {
+async fn tell(doctor: &Doctor, finding: &Finding, repair: bool) -> bool {
     if !repair {
         eprintln!("- {finding}");
         return false;
     }
-    match app.doctor.repair(finding).await {
+    match doctor.repair(finding).await {
         Ok(()) => {
             eprintln!("- {finding}: done");
             true

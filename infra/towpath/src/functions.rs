@@ -14,7 +14,7 @@ use towpath_instruments::{Deaths, Index, Instruments, Meter, Units};
 use towpath_jobs::Runtime;
 use towpath_jobs_process::ProcessRuntime;
 use towpath_local::{Factory, Function, Functions};
-use towpath_service::{App, Config, Error};
+use towpath_service::{App, Config, Doctor, Error};
 use towpath_store::index;
 
 /// What each function's calls to the tables cost, by its logical id.
@@ -210,7 +210,13 @@ fn indexes(runs_table: &str) -> Vec<Index> {
     indexes.collect()
 }
 
-/// The services of an environment that is not the process's own.
-pub(crate) fn app(shared: &Shared, environment: &BTreeMap<String, String>) -> Result<App, Error> {
-    Ok(instrumented(shared, environment)?.0)
+/// The services of an operator's environment, and their doctor.
+pub(crate) fn operator(
+    shared: &Shared,
+    environment: &BTreeMap<String, String>,
+) -> Result<(App, Doctor), Error> {
+    let config = Config::from_lookup(|name| environment.get(name).cloned())?;
+    let process: Arc<dyn Runtime> = Arc::new(shared.process.clone());
+    let clock = shared.clock.clone();
+    Ok(Doctor::connect(&config, clock, vec![process], None))
 }

@@ -15,7 +15,7 @@ use towpath_instruments::Deaths;
 use towpath_jobs::Runtime;
 use towpath_jobs_process::{ProcessRuntime, Watcher};
 use towpath_local::{Cloud, Options};
-use towpath_service::{App, Caller};
+use towpath_service::{App, Caller, Doctor};
 use towpath_store::{ApiKey, Scope};
 
 use crate::functions::{self, Meters, Shared};
@@ -55,6 +55,8 @@ pub struct Standing {
     pub meters: Meters,
     /// An app that may do everything, for looking on without it being counted.
     pub operator: App,
+    /// The doctor of this cloud.
+    pub doctor: Doctor,
     /// The key to the API.
     pub key: Key,
     /// The caller whose key it is.
@@ -131,7 +133,7 @@ impl Standing {
             let text = serde_json::to_string(&environment).map_err(error)?;
             write_private(&data.join(crate::doctor::ENVIRONMENT), &text).map_err(error)?;
         }
-        let operator = functions::app(&shared, &environment).map_err(error)?;
+        let (operator, doctor) = functions::operator(&shared, &environment).map_err(error)?;
         let key = key(plan.data.as_deref())?;
         let caller = admit(&operator, &key).await?;
         let watcher = watch(&process, &cloud)?;
@@ -140,6 +142,7 @@ impl Standing {
             meters: shared.meters,
             cloud,
             operator,
+            doctor,
             key,
             process,
             jobs,

@@ -62,7 +62,11 @@ pub trait Machine: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the service does not answer, or refuses.
     async fn end_of(&self, run: &RunId, generation: u32) -> Result<Option<String>, Error>;
+}
 
+/// The executions of the machine as an operator sees them: a port of its own, since no function has it.
+#[async_trait]
+pub trait Executions: fmt::Debug + Send + Sync {
     /// The names of the executions that run. For an operator: it pages through all of them.
     ///
     /// # Errors

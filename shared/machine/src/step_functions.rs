@@ -8,7 +8,7 @@ use aws_sdk_sfn::types::ExecutionStatus;
 use towpath_aws::{Trouble, classify};
 use towpath_engine::{Next, RunId};
 
-use crate::{Error, Machine, Sent, execution_name, old_form};
+use crate::{Error, Executions, Machine, Sent, execution_name, old_form};
 
 /// A state machine of Step Functions.
 #[derive(Clone, Debug)]
@@ -79,7 +79,10 @@ impl Machine for StepFunctions {
             Err(error) => Err(trouble(&error)),
         }
     }
+}
 
+#[async_trait]
+impl Executions for StepFunctions {
     async fn running(&self) -> Result<Vec<String>, Error> {
         let (mut names, mut from) = (Vec::new(), None);
         loop {

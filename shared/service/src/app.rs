@@ -16,8 +16,7 @@ use crate::jobs::Jobs;
 use crate::outbox::Outbox;
 use crate::stops::Stops;
 use crate::{
-    Access, Answers, Config, Doctor, Driver, Error, FirstKey, Poll, Random, Runs, Settler, Ticker,
-    Views,
+    Access, Answers, Config, Driver, Error, FirstKey, Poll, Random, Runs, Settler, Ticker, Views,
 };
 
 /// What the services speak to.
@@ -59,8 +58,6 @@ pub struct App {
     pub ticker: Ticker,
     /// Shows runs.
     pub views: Views,
-    /// Finds what does not fit.
-    pub doctor: Doctor,
     /// Knows API keys.
     pub access: Access,
     /// The records.
@@ -93,7 +90,6 @@ impl App {
             driver: Driver::new(outbox.clone(), jobs, entries_limit, fold),
             answers: Answers::new(outbox.clone(), stops.clone()),
             runs: Runs::new(outbox.clone(), stops),
-            doctor: Doctor::new(outbox, settler.clone(), ticker.clone()),
             views: Views::new(ports.store.clone()),
             access: Access::new(ports.store.clone(), ports.clock.clone(), first_key),
             poll,

@@ -2,17 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use towpath_aws::{Clients, Instrument};
+use towpath_clock::Clock;
 use towpath_engine::{BlockId, Head, JobId, JobRef, RunId, Timestamp, Wait, WorkspaceId};
-use towpath_machine::{driven_by, execution_name};
+use towpath_jobs::Runtime;
+use towpath_machine::{Executions, StepFunctions, driven_by, execution_name};
+use towpath_table::{DynamoTable, Scan};
 
 use crate::outbox::Outbox;
-use crate::{Error, Settle, Settler, Ticked, Ticker};
+use crate::{App, Config, Error, Settle, Settler, Ticked, Ticker};
 
 /// Holds records, executions and jobs against each other.
 #[derive(Clone)]
 pub struct Doctor {
+    table: Arc<dyn Scan>,
+    executions: Arc<dyn Executions>,
     outbox: Outbox,
     settler: Settler,
     ticker: Ticker,
@@ -124,12 +131,30 @@ impl fmt::Display for Finding {
 }
 
 impl Doctor {
-    pub(crate) fn new(outbox: Outbox, settler: Settler, ticker: Ticker) -> Self {
+    /// A doctor of the deployment that these services serve, with the two ports that only an operator has.
+    pub fn new(app: &App, table: Arc<dyn Scan>, executions: Arc<dyn Executions>) -> Self {
         Self {
-            outbox,
-            settler,
-            ticker,
+            table,
+            executions,
+            outbox: app.ticker.outbox.clone(),
+            settler: app.settler.clone(),
+            ticker: app.ticker.clone(),
         }
+    }
+
+    /// The services of this configuration, and their doctor.
+    pub fn connect(
+        config: &Config,
+        clock: Clock,
+        runtimes: Vec<Arc<dyn Runtime>>,
+        instrument: Option<&dyn Instrument>,
+    ) -> (App, Self) {
+        let clients = Clients::connect(&config.aws, instrument);
+        let table = DynamoTable::new(clients.dynamodb, &config.runs_table);
+        let machine = StepFunctions::new(clients.sfn, &config.machine);
+        let app = App::connect(config, clock, runtimes, instrument);
+        let doctor = Self::new(&app, Arc::new(table), Arc::new(machine));
+        (app, doctor)
     }
 
     /// Holds everything against everything: all runs, running executions, these jobs. It reads the whole table. What is
@@ -140,8 +165,8 @@ impl Doctor {
     pub async fn examine(&self, jobs: &[JobSeen]) -> Result<BTreeSet<Finding>, Error> {
         // Executions first: one that starts later is not missed, since its run is then seen with its driver wanted.
         let ports = &self.outbox.ports;
-        let running: BTreeSet<String> = ports.machine.running().await?.into_iter().collect();
-        let survey = ports.store.survey().await?;
+        let running: BTreeSet<String> = self.executions.running().await?.into_iter().collect();
+        let survey = ports.store.survey(self.table.as_ref()).await?;
         let heads: BTreeMap<RunId, Head> = survey
             .heads
             .into_iter()
@@ -194,7 +219,7 @@ impl Doctor {
                 };
                 self.settler.settle(&dead).await
             }
-            Finding::OrphanExecution { name, why } => Ok(ports.machine.abort(name, why).await?),
+            Finding::OrphanExecution { name, why } => Ok(self.executions.abort(name, why).await?),
             Finding::Undelivered { run } => match ports.store.wait(run).await? {
                 Some(wait) => self.outbox.deliver(run, wait, true).await,
                 None => Ok(()),

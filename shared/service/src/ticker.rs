@@ -12,7 +12,7 @@ use crate::{Error, Poll, Settle, Settler};
 /// Sees to what is due.
 #[derive(Clone)]
 pub struct Ticker {
-    outbox: Outbox,
+    pub(crate) outbox: Outbox,
     poll: Poll,
     settler: Settler,
     stops: Stops,

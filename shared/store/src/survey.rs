@@ -2,7 +2,7 @@
 //! is for an operator's eye, never for a request.
 
 use towpath_engine::{BlockId, Head, JobRef, RunId, Timestamp, Wait, WorkspaceId};
-use towpath_table::{Condition, Item, Key, Write, integer, string};
+use towpath_table::{Condition, Item, Key, Scan, Write, integer, string};
 
 use crate::create::Lock;
 use crate::form::{put, record};
@@ -25,13 +25,13 @@ pub struct Survey {
 }
 
 impl Store {
-    /// Surveys everything. A thousand items cost about 128 read units.
+    /// Surveys everything in the runs table. A thousand items cost about 128 read units.
     ///
     /// # Errors
     /// If the table cannot be read.
-    pub async fn survey(&self) -> Result<Survey, Error> {
+    pub async fn survey(&self, table: &dyn Scan) -> Result<Survey, Error> {
         let [head, wait] = old_form::SORT_KEYS;
-        let old = self.runs.scan(&[head, wait]).await?;
+        let old = table.scan(&[head, wait]).await?;
         for item in old.iter().filter(|item| !old_form::moved(item)) {
             if let Ok(run) = Key::of(item).pk.parse() {
                 self.migrate(&run).await?;
@@ -39,7 +39,7 @@ impl Store {
         }
         let mut survey = Survey::default();
         let wanted = [keys::HEAD, keys::WAIT, keys::LOCK, keys::REAPS];
-        for item in self.runs.scan(&wanted).await? {
+        for item in table.scan(&wanted).await? {
             if let Err(error) = survey.add(item) {
                 survey.unreadable.push(error.to_string());
             }

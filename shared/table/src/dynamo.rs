@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::types::{
 use towpath_aws::cancellation;
 
 use crate::{
-    Change, Condition, Error, Found, Item, Key, Range, Search, TRANSACTION_LIMIT, Table, Update,
-    Write,
+    Change, Condition, Error, Found, Item, Key, Range, Scan, Search, TRANSACTION_LIMIT, Table,
+    Update, Write,
 };
 
 /// A table of DynamoDB. Its keys are `pk` and `sk`, both texts.
@@ -128,27 +128,6 @@ impl Table for DynamoTable {
         })
     }
 
-    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error> {
-        let filter: Vec<_> = (0..prefixes.len())
-            .map(|index| format!("begins_with(sk, :p{index})"))
-            .collect();
-        let (mut items, mut from) = (Vec::new(), None);
-        loop {
-            let scan = self.client.scan().table_name(&self.name);
-            let scan = scan.consistent_read(true).set_exclusive_start_key(from);
-            let scan = scan.filter_expression(filter.join(" OR "));
-            let scan = prefixes.iter().enumerate().fold(scan, |scan, (at, value)| {
-                scan.expression_attribute_values(format!(":p{at}"), crate::string(value))
-            });
-            let page = scan.send().await.map_err(|e| Error::from_sdk(&e))?;
-            items.extend(page.items.unwrap_or_default());
-            from = page.last_evaluated_key;
-            if from.is_none() {
-                return Ok(items);
-            }
-        }
-    }
-
     async fn write(&self, write: Write) -> Result<(), Error> {
         let refusal = write.refusal;
         let made = self.write_one(write).await;
@@ -186,6 +165,30 @@ impl Table for DynamoTable {
         match failed.first() {
             Some(Some(reason)) if failed.iter().all(Option::is_some) => Err(Error::Refused(reason)),
             _ => Err(Error::from_sdk(&error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Scan for DynamoTable {
+    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error> {
+        let filter: Vec<_> = (0..prefixes.len())
+            .map(|index| format!("begins_with(sk, :p{index})"))
+            .collect();
+        let (mut items, mut from) = (Vec::new(), None);
+        loop {
+            let scan = self.client.scan().table_name(&self.name);
+            let scan = scan.consistent_read(true).set_exclusive_start_key(from);
+            let scan = scan.filter_expression(filter.join(" OR "));
+            let scan = prefixes.iter().enumerate().fold(scan, |scan, (at, value)| {
+                scan.expression_attribute_values(format!(":p{at}"), crate::string(value))
+            });
+            let page = scan.send().await.map_err(|e| Error::from_sdk(&e))?;
+            items.extend(page.items.unwrap_or_default());
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(items);
+            }
         }
     }
 }

@@ -154,13 +154,6 @@ pub trait Table: fmt::Debug + Send + Sync {
     /// If the table does not answer.
     async fn search(&self, search: &Search) -> Result<Found, Error>;
 
-    /// Reads every item whose sort key begins with one of these. Reads the whole table: for an operator, never for a
-    /// request.
-    ///
-    /// # Errors
-    /// If the table does not answer.
-    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error>;
-
     /// Makes one write, if its conditions hold.
     ///
     /// # Errors
@@ -175,4 +168,15 @@ pub trait Table: fmt::Debug + Send + Sync {
     /// one of the items; else [`Error::Refused`] if a condition that refuses does not hold. After
     /// [`Error::Unavailable`] the writes may have been made.
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error>;
+}
+
+/// A table that can be read whole: a port of its own, since no function has it.
+#[async_trait]
+pub trait Scan: fmt::Debug + Send + Sync {
+    /// Reads every item whose sort key begins with one of these. It costs as much as the whole table: for an operator,
+    /// never for a request.
+    ///
+    /// # Errors
+    /// If the table does not answer.
+    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error>;
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::{
-    Change, Condition, Error, Found, Item, Key, Range, Search, TRANSACTION_LIMIT, Table, Update,
-    Write, integer, number, text,
+    Change, Condition, Error, Found, Item, Key, Range, Scan, Search, TRANSACTION_LIMIT, Table,
+    Update, Write, integer, number, text,
 };
 
 /// A table in memory. Clones are the same table.
@@ -68,16 +68,6 @@ impl Table for MemoryTable {
         Ok(Found { items: found, more })
     }
 
-    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error> {
-        let items = self.lock();
-        let wanted = |key: &Key| prefixes.iter().any(|prefix| key.sk.starts_with(prefix));
-        Ok(items
-            .iter()
-            .filter(|(key, _)| wanted(key))
-            .map(|(_, item)| item.clone())
-            .collect())
-    }
-
     async fn write(&self, write: Write) -> Result<(), Error> {
         self.transact(vec![write]).await
     }
@@ -114,6 +104,19 @@ impl Table for MemoryTable {
             apply(&mut items, write);
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Scan for MemoryTable {
+    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error> {
+        let items = self.lock();
+        let wanted = |key: &Key| prefixes.iter().any(|prefix| key.sk.starts_with(prefix));
+        Ok(items
+            .iter()
+            .filter(|(key, _)| wanted(key))
+            .map(|(_, item)| item.clone())
+            .collect())
     }
 }
 

@@ -10,8 +10,8 @@ use dynoxide::Database;
 use tokio::net::TcpListener;
 use towpath_aws::{Clients, Settings};
 use towpath_table::{
-    Condition, DynamoTable, Error, Item, Key, MemoryTable, Range, Search, TRANSACTION_LIMIT, Table,
-    Update, Write, integer, number, string, text,
+    Condition, DynamoTable, Error, Item, Key, MemoryTable, Range, Scan, Search, TRANSACTION_LIMIT,
+    Table, Update, Write, integer, number, string, text,
 };
 
 /// A table of an embedded DynamoDB, with an index `due` on `dueShard` and `dueAt`.
@@ -263,7 +263,7 @@ async fn searches(table: &dyn Table) {
     }
 }
 
-async fn scans(table: &dyn Table) {
+async fn scans(table: &(impl Table + Scan)) {
     for sk in ["LOCK", "REAP#1", "REAP#2", "STEP#0001"] {
         put(table, sk, &[]).await;
     }

@@ -352,17 +352,6 @@ impl Machine for MemoryMachine {
             Some(execution) => execution.end.map(str::to_owned),
         }))
     }
-
-    async fn running(&self) -> Result<Vec<String>, Error> {
-        self.before().await?;
-        Ok(self.running_now())
-    }
-
-    async fn abort(&self, name: &str, _why: &str) -> Result<(), Error> {
-        self.before().await?;
-        self.end(name, "execution ABORTED");
-        Ok(())
-    }
 }
 
 /// The time that one step of the machine takes in the simulation's own time.

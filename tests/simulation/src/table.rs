@@ -90,11 +90,6 @@ impl Table for FaultyTable {
         Ok(found)
     }
 
-    async fn scan(&self, prefixes: &[&str]) -> Result<Vec<Item>, Error> {
-        self.before().await?;
-        self.inner.scan(prefixes).await
-    }
-
     async fn write(&self, write: Write) -> Result<(), Error> {
         self.transact(vec![write]).await
     }

@@ -19,7 +19,6 @@ async fn findings(world: &World) -> Vec<Finding> {
     let standing = &world.standing;
     let jobs = towpath::doctor::seen(Some(&standing.process), Some(&standing.jobs)).await;
     standing
-        .operator
         .doctor
         .examine(&jobs)
         .await
@@ -30,13 +29,7 @@ async fn findings(world: &World) -> Vec<Finding> {
 
 async fn mend(world: &World) {
     for finding in findings(world).await {
-        world
-            .standing
-            .operator
-            .doctor
-            .repair(&finding)
-            .await
-            .unwrap();
+        world.standing.doctor.repair(&finding).await.unwrap();
     }
 }
 
