@@ -35,6 +35,8 @@ impl Watch {
     pub async fn start(port: u16, env_file: &Path) -> Self {
         let mut command = Command::new("cargo");
         command.args(["lambda", "watch", "--ignore-changes", "--concurrency", "4"]);
+        // Jobs are local processes here.
+        command.args(["--features", "process"]);
         command.args(["--invoke-address", "127.0.0.1"]);
         command.args(["--invoke-port", &port.to_string()]);
         command.arg("--env-file").arg(env_file);
