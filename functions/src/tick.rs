@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use towpath_service::{App, Error};
 
-/// What the minute's rule says.
+/// The event of the minute's rule: the shards that this invocation sees to.
 #[derive(Deserialize)]
 struct Minute {
     /// The shards to see to.

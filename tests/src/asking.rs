@@ -10,7 +10,7 @@ use towpath_store::{ApiKey, Scope};
 
 use crate::World;
 
-/// What the API answered.
+/// An answer of the API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The HTTP status.
@@ -110,7 +110,7 @@ impl World {
         text.unwrap().as_str().unwrap().to_owned()
     }
 
-    /// What humans said of a run.
+    /// The answers that humans gave to a run.
     pub async fn audit(&self, run: &RunId) -> Vec<Audit> {
         self.view(run).await.audit
     }

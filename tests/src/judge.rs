@@ -115,7 +115,7 @@ impl World {
         left
     }
 
-    /// What the doctor names, who sees what an operator would.
+    /// The findings of the doctor, with an operator's view.
     pub async fn doctor(&self) -> Vec<String> {
         let standing = &self.standing;
         let jobs = towpath::doctor::seen(Some(&standing.process), Some(&standing.jobs)).await;

@@ -18,7 +18,7 @@ pub struct Dev {
     child: Option<Child>,
 }
 
-/// How the present `towpath dev` is reached, if it is up.
+/// The address of the present `towpath dev`, if it is up.
 #[derive(Clone)]
 pub struct Reach(watch::Receiver<Option<Client>>);
 
@@ -33,7 +33,7 @@ impl Dev {
         }
     }
 
-    /// How it is reached.
+    /// The address at which it is reached.
     pub fn reach(&self) -> Reach {
         Reach(self.up.subscribe())
     }

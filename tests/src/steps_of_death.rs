@@ -20,7 +20,7 @@ pub struct Trouble {
 /// A telling that came to its end.
 #[derive(Debug)]
 pub struct Told {
-    /// How it ended.
+    /// The end of the run.
     pub end: End,
     /// The calls that the functions made.
     pub calls: Vec<String>,

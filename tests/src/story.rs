@@ -25,7 +25,7 @@ pub struct Story {
     pub entries_limit: Option<&'static str>,
 }
 
-/// What a human does.
+/// An act of a human.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
     /// Approves what is asked.
@@ -76,7 +76,7 @@ struct StepEnd {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Story {
-    /// What it is called: its pipeline's id.
+    /// The name of the story, which is its pipeline's id.
     pub fn name(&self) -> String {
         crate::pipeline(self.yaml).id.to_string()
     }
@@ -135,7 +135,7 @@ pub struct Telling {
 }
 
 impl Telling {
-    /// How it ended, as far as it has.
+    /// The end of the story's run, as far as it has come.
     pub async fn end(&self, world: &World) -> End {
         let mut runs = Vec::new();
         for run in &self.runs {
@@ -269,7 +269,7 @@ impl Act {
     }
 }
 
-/// What the run asks a human.
+/// The subject that the run asks a human about.
 fn subject(view: &RunView) -> Option<String> {
     let waits = view.summary.waits_for.as_ref()?;
     (waits.reason == "human").then(|| waits.subject.clone())?

@@ -22,7 +22,7 @@ pub fn pipeline(yaml: &str) -> Pipeline {
     towpath::pipeline_file::parse(yaml, "a test's pipeline").unwrap()
 }
 
-/// How a world is made.
+/// The recipe of a world.
 pub struct Worlds {
     program: PathBuf,
     data: Option<PathBuf>,

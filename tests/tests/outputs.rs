@@ -52,7 +52,7 @@ async fn read(world: &World, view: &RunView) -> String {
     text
 }
 
-/// What the API says of the output of the run's first step.
+/// The API's view of the output of the run's first step.
 async fn told(world: &World, run: &RunId) -> OutputText {
     let path = format!("/runs/{run}/steps/0/output");
     world.client.get(&path).await.unwrap()

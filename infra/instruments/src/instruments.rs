@@ -53,7 +53,7 @@ impl Instruments {
         })
     }
 
-    /// The same instruments, by which invocations may die.
+    /// Adds deaths of invocations to the instruments.
     #[must_use]
     pub fn with_deaths(self, deaths: Option<Deaths>) -> Self {
         Self { deaths, ..self }

@@ -283,7 +283,7 @@ async fn step_functions_is_throttled_too_and_fails_too() {
     assert_eq!(classify(&error), Trouble::Throttled);
 }
 
-/// What befalls each of a hundred puts.
+/// The faults that each of a hundred puts meets.
 async fn story(spec: &str) -> Vec<[u64; Fault::ALL.len()]> {
     let (_, address) = Fake::start([(200, json!({}))]).await;
     let clients = connect(address, spec);

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-/// Why a local cloud cannot be stood up, or cannot stay up.
+/// A reason for which a local cloud cannot be stood up, or cannot stay up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or port could not be used.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed, for people.
         what: String,
-        /// How it failed.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A file is not the YAML or JSON it should be.
@@ -18,15 +18,15 @@ pub enum Error {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The error, with its line.
         message: String,
     },
     /// The template asks for something the local cloud does not have, or contradicts itself.
     #[error("the template, at {place}: {message}")]
     Template {
-        /// Where in the template, as a path of its keys.
+        /// The place in the template, as a path of its keys.
         place: String,
-        /// What is wrong.
+        /// The error, for people.
         message: String,
     },
     /// The data directory has things in it that are not a local cloud's.
@@ -44,9 +44,9 @@ pub enum Error {
     /// The state machine could not be loaded.
     #[error("the state machine {name}: {message}")]
     StateMachine {
-        /// Its name.
+        /// The name of the resource.
         name: String,
-        /// What is wrong.
+        /// The error, for people.
         message: String,
     },
     /// The local cloud is up and cannot drive executions any more.
@@ -55,9 +55,9 @@ pub enum Error {
     /// A function could not be started.
     #[error("the function {name}: {message}")]
     Function {
-        /// Its logical id.
+        /// The logical id of the function.
         name: String,
-        /// What is wrong.
+        /// The error, for people.
         message: String,
     },
 }

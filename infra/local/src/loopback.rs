@@ -28,7 +28,7 @@ use crate::tasks::Tasks;
 
 /// How long a client may take to send the head of its next request, the pause after its last request included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may take to send the body of a request.
+/// The time that a client has to send the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most that the head of a request may have, in bytes. API Gateway takes 10,240.
 const HEAD_LIMIT: usize = 16 * 1024;

@@ -30,7 +30,7 @@ use crate::iam::{Access, Iam};
 /// The buckets.
 pub(crate) struct Objects {
     service: S3Service,
-    /// Where they are kept, if nobody said where.
+    /// The temporary folder of the objects, if no folder was given.
     _temporary: Option<TempDir>,
 }
 

@@ -28,7 +28,7 @@ pub(crate) enum Refused {
     Mismatch,
 }
 
-/// What the `Authorization` header of a signed request says.
+/// The `Authorization` header of a signed request, parsed.
 pub(crate) struct Authorization<'a> {
     /// The id of the access key.
     pub(crate) key: &'a str,

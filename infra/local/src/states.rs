@@ -17,7 +17,7 @@ use crate::lambda::{Kind, Lambda, failure};
 use crate::tasks::Tasks;
 use crate::template::{ACCOUNT, Machine, REGION};
 
-/// What the state machine is connected to.
+/// The connections of the state machine: the functions it calls, the rules it tells.
 pub(crate) struct Wiring {
     pub(crate) lambda: Arc<Lambda>,
     pub(crate) iam: Arc<Iam>,

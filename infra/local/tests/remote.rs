@@ -13,7 +13,7 @@ use serde_json::json;
 use support::{dynamodb, functions, options, real_template};
 use towpath_local::Cloud;
 
-/// What answers like `cargo lambda watch`, and its URL.
+/// Starts a server that answers like `cargo lambda watch`; returns its URL.
 async fn watch() -> String {
     let invoke = async |Path(function): Path<String>, body: String| match function.as_str() {
         "advance" => (StatusCode::OK, json!({ "heard": body }).to_string()),

@@ -48,7 +48,7 @@ pub(crate) struct Driver {
     /// The store has been unusable for too long.
     gave_up: watch::Sender<bool>,
     timer: Arc<Notify>,
-    /// What the timer sleeps for. Changed only with the store locked.
+    /// The time until which the timer sleeps. Changed only with the store locked.
     sleeping_until: AtomicU64,
     notices: Arc<Notify>,
     tasks: Mutex<JoinSet<()>>,

@@ -52,7 +52,7 @@ impl Status {
 /// One execution.
 #[derive(Clone, Debug)]
 pub(crate) struct Execution {
-    /// Its number in this store; part of its task tokens.
+    /// The execution's number in this store, which is part of its task tokens.
     pub(crate) seq: i64,
     pub(crate) arn: String,
     pub(crate) machine_arn: String,
@@ -67,7 +67,7 @@ pub(crate) struct Execution {
     pub(crate) input: String,
     pub(crate) output: Option<String>,
     pub(crate) failure: Option<Failure>,
-    /// What AWS bills: the start, every state entered, every retry.
+    /// The transitions that AWS bills: the start, every state entered, every retry.
     pub(crate) transitions: u64,
     /// Functions called.
     pub(crate) invocations: u64,
@@ -117,7 +117,7 @@ pub(crate) struct Position {
     pub(crate) input: Value,
     /// Retries in this visit of the state: `$states.context.State.RetryCount`.
     pub(crate) retries: u64,
-    /// How often each retrier was used in this visit.
+    /// The number of times that each retrier was used in this visit of the state.
     pub(crate) attempts: Vec<u64>,
     /// Tasks begun so far, over all states: the number of the last one.
     pub(crate) tasks: u64,

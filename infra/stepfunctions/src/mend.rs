@@ -17,7 +17,7 @@ use crate::error::Error;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two tries. A store that fails again before it worked for this long has the same trouble.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long the same trouble may last before the owner is told.
+/// The time that an outage may last before the owner is told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whoever has a store that can be opened again.

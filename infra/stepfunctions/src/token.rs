@@ -7,7 +7,7 @@ use ulid::Ulid;
 /// How many bytes a token says, with what fills it up: 640 characters of text.
 const LENGTH: usize = 480;
 
-/// What a token says.
+/// A task token, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) store: String,

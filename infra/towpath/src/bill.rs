@@ -5,7 +5,7 @@ use towpath_api_types::RunView;
 
 use crate::standing::Standing;
 
-/// What was used.
+/// The transitions, invocations and units that were used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
@@ -91,12 +91,12 @@ impl Bill {
         self.step = usize::from(view.summary.current_step.0);
     }
 
-    /// What each step has used.
+    /// The usage of each step.
     pub fn steps(&self) -> &[Usage] {
         &self.steps
     }
 
-    /// What all steps have used.
+    /// The usage of all steps together.
     pub fn total(&self) -> Usage {
         let mut total = Usage::default();
         self.steps.iter().for_each(|step| total.add(*step));

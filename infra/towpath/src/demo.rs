@@ -22,7 +22,7 @@ use crate::standing::{Plan, Standing};
 use crate::summary::{Summary, steps};
 use towpath_client::{self as client, Client};
 
-/// What `towpath demo` takes.
+/// The options of `towpath demo`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Approve everything, and answer every question with its first option.
@@ -40,10 +40,10 @@ pub struct Options {
     /// The branch to work on. `towpath/demo` when not said.
     #[arg(long, value_name = "NAME")]
     branch: Option<String>,
-    /// What is to be done, in a line.
+    /// The objective, in one line.
     #[arg(long, default_value = "Greet everybody properly")]
     title: String,
-    /// What is to be done, in full.
+    /// The objective, in full.
     #[arg(long, default_value = "")]
     description: String,
 }
@@ -331,7 +331,7 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// What the branch would change.
+    /// The change that the branch would make, as a diff.
     fn change(&self, block: &Block, base: Option<&str>) -> String {
         let range = format!("{}...{}", base.unwrap_or("HEAD"), block.branch());
         let color = if std::io::stderr().is_terminal() {

@@ -8,7 +8,7 @@ use towpath_clock::Clock;
 
 use crate::standing::{Plan, Standing, write_private};
 
-/// What `towpath dev` takes.
+/// The options of `towpath dev`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The port of the HTTP API on 127.0.0.1; 0 for any.

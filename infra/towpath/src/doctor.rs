@@ -14,7 +14,7 @@ use towpath_jobs::Runtime;
 use towpath_jobs_process::ProcessRuntime;
 use towpath_service::{Config, Doctor, Finding, JobSeen};
 
-/// What `towpath doctor` takes.
+/// The options of `towpath doctor`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Examine the local cloud that keeps its records in this directory, and is up. Otherwise the deployment that the

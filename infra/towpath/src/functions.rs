@@ -34,7 +34,7 @@ impl Meters {
     }
 }
 
-/// What the functions share in this process.
+/// The state that the functions share in this process.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
@@ -44,10 +44,10 @@ pub(crate) struct Shared {
     pub(crate) deaths: Option<Deaths>,
 }
 
-/// What answers a function's requests.
+/// The router that answers a function's requests.
 type Route = fn(App) -> Router;
 
-/// What an action does with one event.
+/// The handler of an action's event.
 type Act = for<'a> fn(&'a App, LambdaEvent<Value>) -> BoxFuture<'a, Result<Value, Error>>;
 
 struct Action {

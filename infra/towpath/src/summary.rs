@@ -7,7 +7,7 @@ use towpath_engine::{Failure, RunId, Status, StepState};
 use crate::bill::{Bill, Usage};
 use crate::screen::{self, indent};
 
-/// What a demo came to.
+/// The summary of a demo.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Summary {
@@ -57,7 +57,7 @@ pub(crate) fn steps(view: &RunView, bill: &Bill) -> Vec<StepSummary> {
 }
 
 impl Summary {
-    /// The same in words.
+    /// The summary in words.
     pub(crate) fn told(&self) -> String {
         let mut lines = vec![String::new()];
         match (&self.failure, &self.merged_commit, &self.branch) {

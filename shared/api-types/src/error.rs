@@ -32,7 +32,7 @@ pub enum Code {
     Unauthorized,
     /// The key may not do this.
     Forbidden,
-    /// What the path names does not exist, or is another workspace's.
+    /// The resource that the path names does not exist, or is another workspace's.
     NotFound,
     /// The path does not take this method.
     MethodNotAllowed,
@@ -97,7 +97,7 @@ impl Problem {
         }
     }
 
-    /// The same problem, with the name of the field that is wrong.
+    /// Adds the name of the field that is wrong.
     #[must_use]
     pub fn at(self, field: impl Into<String>) -> Self {
         Self {
@@ -106,7 +106,7 @@ impl Problem {
         }
     }
 
-    /// The same problem, with the run that is in the way.
+    /// Adds the run that is in the way.
     #[must_use]
     pub fn with_run(self, run: RunId) -> Self {
         Self {

@@ -55,7 +55,7 @@ pub struct RunSummary {
     pub rev: u64,
 }
 
-/// What a live run waits for, in words and in ids.
+/// The wait of a live run, in words and in ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitsFor {

@@ -36,7 +36,7 @@ use bytes::Bytes;
 /// passes over parameters that begin with `x-`, and writes them to its access log.
 const CALLER: (&str, &str) = ("x-amz-user-agent", "x-app");
 
-/// What a bucket needs besides its name.
+/// The connection and the settings that every bucket shares.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) signer: Signer,

@@ -17,19 +17,19 @@ use crate::instrument::Instrument;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 
-/// How long a call may take until it is connected.
+/// The time-out of connecting.
 const CONNECT: Duration = Duration::from_secs(1);
-/// How long one attempt may take.
+/// The time-out of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// How long one attempt to put an object may take.
+/// The time-out of one attempt to put an object.
 const OBJECT_ATTEMPT: Duration = Duration::from_secs(10);
-/// How long a call may take with all its attempts.
+/// The time-out of a call with all its attempts.
 const OPERATION: Duration = Duration::from_secs(15);
-/// How often a call is attempted.
+/// The number of attempts of a call.
 const ATTEMPTS: u32 = 5;
 /// Where the wait before a retry of a throttled call begins; it doubles, and a random part of it is waited.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// Where it ends.
+/// The longest pause between two attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// The clients of one function. Cheap to clone; all clones share connections.
@@ -41,7 +41,7 @@ pub struct Clients {
     pub sfn: aws_sdk_sfn::Client,
     /// Secrets Manager.
     pub secrets: Secrets,
-    /// What buckets are made with.
+    /// The connection and the settings of buckets.
     s3: Setup,
 }
 

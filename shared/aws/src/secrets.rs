@@ -47,7 +47,7 @@ impl Secrets {
     /// The text of a secret, by its ARN.
     ///
     /// # Errors
-    /// What [`crate::classify`] makes of it.
+    /// The trouble that [`crate::classify`] makes of the error.
     pub async fn read(&self, id: &str) -> Result<Secret, SdkError<Refused, HttpResponse>> {
         self.0.invoke(id.to_owned()).await
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// Why no clients could be made.
+/// A reason for which no clients can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A variable that has no default is not set.
@@ -14,7 +14,7 @@ pub enum Error {
     Endpoint {
         /// The variable.
         name: &'static str,
-        /// What it holds.
+        /// The value of the variable.
         value: String,
     },
 }
@@ -41,7 +41,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who calls.
+/// The credentials that requests are signed with.
 ///
 /// They are read once. Lambda gives a sandbox its role's credentials in the environment when it starts and replaces the
 /// sandbox before they expire, so nothing has to be fetched or renewed, and no code for that is linked.
@@ -55,20 +55,20 @@ pub struct Credentials {
     pub session_token: Option<Secret>,
 }
 
-/// What the clients are made from.
+/// The settings that the clients are made from.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The region, such as `eu-central-1`.
     pub region: String,
-    /// Where DynamoDB is, if not at AWS.
+    /// The URL of DynamoDB, if it is not AWS's.
     pub endpoint_dynamodb: Option<String>,
-    /// Where Step Functions is, if not at AWS.
+    /// The URL of Step Functions, if it is not AWS's.
     pub endpoint_sfn: Option<String>,
-    /// Where S3 is, if not at AWS.
+    /// The URL of S3, if it is not AWS's.
     pub endpoint_s3: Option<String>,
-    /// Where Secrets Manager is, if not at AWS.
+    /// The URL of Secrets Manager, if it is not AWS's.
     pub endpoint_secrets: Option<String>,
-    /// Who calls.
+    /// The credentials that requests are signed with.
     pub credentials: Credentials,
     /// The function that calls, as it is named in the `User-Agent` of its requests, which audit trails show.
     pub function: Option<String>,

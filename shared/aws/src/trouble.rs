@@ -22,7 +22,7 @@ pub enum Trouble {
     Unavailable,
     /// The role may not do that, or its credentials are not accepted. No use trying again.
     AccessDenied {
-        /// What the service said, which names the action and the resource.
+        /// The service's message, which names the action and the resource.
         message: String,
     },
     /// Anything else: the request was wrong, or the service has a word for it that only this caller knows.
@@ -34,7 +34,7 @@ pub enum Trouble {
 pub struct Reason {
     /// `None`, `ConditionalCheckFailed`, `TransactionConflict`, …: the service's own words.
     pub code: String,
-    /// The same for people.
+    /// The service's message, for people.
     pub message: Option<String>,
     /// The row as it is, if the action asked for it with `ReturnValuesOnConditionCheckFailure`.
     pub item: Option<HashMap<String, AttributeValue>>,

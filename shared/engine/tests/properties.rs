@@ -173,7 +173,7 @@ fn act(run: &mut Run, what: &Happening, left: &BTreeMap<StepIndex, Step>, now: T
     panic!("the record was added, and is needed still");
 }
 
-/// What must hold across the whole of a walk.
+/// The facts that must hold across the whole of a walk.
 #[derive(Default)]
 struct Ledger {
     jobs: BTreeSet<JobId>,

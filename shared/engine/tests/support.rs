@@ -101,7 +101,7 @@ pub(crate) fn failure(run: &Run) -> (FailureKind, String) {
     (failure.kind, failure.message)
 }
 
-/// The same step, whose result a human must approve.
+/// Makes a step one whose result a human must approve.
 pub(crate) fn approved(mut step: Value) -> Value {
     step["requiresApproval"] = json!(true);
     step

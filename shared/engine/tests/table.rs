@@ -12,7 +12,7 @@ use crate::support::{
     run,
 };
 
-/// What an event is to a state.
+/// The effect of an event on a state: legal or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// It changes the run.

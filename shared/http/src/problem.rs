@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use towpath_api_types::{Code, Problem};
 
-/// What a handler answers when it says no.
+/// The refusal that a handler answers.
 #[derive(Debug)]
 pub(crate) struct No(pub(crate) Problem);
 

@@ -51,7 +51,7 @@ struct After {
 }
 
 impl After {
-    /// Where the list goes on; an empty text is none.
+    /// The cursor of the list's next page; an empty text is none.
     fn after(&self) -> Option<&str> {
         self.after.as_deref().filter(|after| !after.is_empty())
     }

@@ -9,7 +9,7 @@ use crate::git::{Git, Repo, failed, is_branch};
 use crate::job::Job;
 use crate::order::Order;
 
-/// How often a push is tried that others were faster than.
+/// The number of tries of a push that others were faster than.
 const PUSHES: usize = 8;
 /// The prefix of the references to the branches of the remote repository.
 const REMOTE: &str = "refs/remotes/origin/";

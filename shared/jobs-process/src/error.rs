@@ -117,7 +117,7 @@ impl From<Error> for StartError {
     }
 }
 
-/// Why a job ended otherwise than by its command's success.
+/// The failure of a job: every end but its command's success.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// One of the words in [`error_class`].

@@ -36,7 +36,7 @@ pub(crate) struct Stop {
     pub(crate) grace: Duration,
 }
 
-/// What one look at a folder found.
+/// The state of a job, as one look at its folder found it.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// No job was accepted here.

@@ -39,7 +39,7 @@ pub(crate) struct Git {
     secrets: Vec<String>,
 }
 
-/// What a git command printed.
+/// The output of a git command.
 pub(crate) struct Said {
     pub(crate) ok: bool,
     pub(crate) stdout: String,

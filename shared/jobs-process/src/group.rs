@@ -37,7 +37,7 @@ pub(crate) struct Launch {
     pub(crate) dir: PathBuf,
 }
 
-/// Why a group was not started.
+/// A reason for which a process group was not started.
 #[derive(Debug)]
 pub(crate) enum LaunchError {
     /// The program could not be executed, for this reason.
@@ -167,7 +167,7 @@ impl Group {
     }
 }
 
-/// What a group that ended leaves.
+/// The exit status and the output of a group that ended.
 pub(crate) struct Ended {
     pub(crate) status: Option<ExitStatus>,
     pub(crate) stdout: Vec<u8>,

@@ -121,7 +121,7 @@ impl Job {
         })
     }
 
-    /// Why the job must end now, and how long it may take to.
+    /// The failure by which the job must end now, and the grace it is given.
     fn interruption(&self) -> Option<(Failure, Duration)> {
         match self.folder.stop_asked() {
             Ok(Some(stop)) => return Some((Failure::stopped(), stop.grace)),

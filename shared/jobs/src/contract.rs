@@ -25,7 +25,7 @@ pub struct Contract {
     pub is_final: bool,
     /// The name of the person or API key that asked for the run.
     pub initiated_by: Option<String>,
-    /// What is to be done.
+    /// The objective of the job.
     pub objective: Objective,
     /// The branch to work on.
     pub branch: String,
@@ -39,7 +39,7 @@ pub struct Contract {
     pub outputs: Vec<OutputLink>,
 }
 
-/// What is to be done, in the words of the block.
+/// The objective of a job, in the words of the block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Objective {
@@ -57,13 +57,13 @@ pub struct Objective {
 pub struct RequestedChanges {
     /// The path in the API of the result that was sent back.
     pub previous: String,
-    /// What is to be changed, in general.
+    /// The changes asked for, in general.
     pub feedback: Option<String>,
     /// Remarks on single parts of the result.
     pub comments: Vec<Comment>,
 }
 
-/// What a gate's probe found.
+/// The findings of a gate's probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Findings {

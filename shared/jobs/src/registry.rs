@@ -13,18 +13,18 @@ use crate::{JobRequest, JobSnapshot, Runtime, StartError, Started, Unreadable};
 #[derive(Clone, Default)]
 pub struct Registry(Arc<BTreeMap<&'static str, Arc<dyn Runtime>>>);
 
-/// What is known of a job.
+/// The state of a job, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// No job of this id was ever started. An inline runtime says so of every job.
     NeverStarted,
-    /// What the runtime says of the job.
+    /// The runtime knows the job, and says this of it.
     Known(JobSnapshot),
     /// The runtime could not say, or this deployment does not have it; in words for people.
     Unreadable(String),
 }
 
-/// What a request to end a job came to.
+/// The outcome of asking a job to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaped {
     /// The job is over, and can never begin again.

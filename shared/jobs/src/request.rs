@@ -9,7 +9,7 @@ use towpath_engine::{CheckoutMode, Command, JobId, Repository, Simulated, Worksp
 
 use crate::{Contract, StartError};
 
-/// How long a job may tidy up after it was asked to end.
+/// The time that a job has to tidy up after it was asked to end.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// What a runtime is asked to run. A request is made afresh for each start and never stored, since its environment may
@@ -71,7 +71,7 @@ pub struct Checkout {
     pub branch: String,
     /// The branch that a new branch starts at. The default branch of the repository when absent.
     pub base: Option<String>,
-    /// What becomes of the changes that the command makes.
+    /// The access to the branch, which decides what becomes of the command's changes.
     pub access: Access,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Debug for Checkout {
     }
 }
 
-/// What a job may do to the branch it works on.
+/// The access of a job to the branch it works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {

@@ -45,7 +45,7 @@ pub trait Runtime: Send + Sync {
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable>;
 }
 
-/// What a start came to.
+/// The outcome of a successful start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Started {
     /// The runtime has the job. [`Runtime::status`] tells how it goes on.
@@ -54,7 +54,7 @@ pub enum Started {
     Answered(JobSnapshot),
 }
 
-/// Why a job was not started, as far as that is known.
+/// A reason for which a job was not started, as far as that is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// The job was definitely not started, because the runtime has no room for it now. A later try may succeed.

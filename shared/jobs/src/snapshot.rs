@@ -39,7 +39,7 @@ pub struct JobSnapshot {
     pub terminal_error_message: Option<String>,
     /// The exit code of the command, if it ran to its end.
     pub exit_code: Option<i32>,
-    /// What the command answered, if the job ended well.
+    /// The answer of the command, if the job ended well.
     pub answer: Option<Answer>,
     /// The end of what the command printed, if it failed: whole lines, several KB at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,7 @@ impl JobSnapshot {
     }
 }
 
-/// What a command answered.
+/// The answer of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {

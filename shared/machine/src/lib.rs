@@ -12,7 +12,7 @@ use towpath_engine::{Next, RunId};
 
 pub use step_functions::StepFunctions;
 
-/// What became of a task token that was answered.
+/// The outcome of answering a task token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// The driver goes on.
@@ -57,7 +57,7 @@ pub trait Machine: fmt::Debug + Send + Sync {
     /// If the service does not answer, or refuses.
     async fn start(&self, run: &RunId, generation: u32) -> Result<(), Error>;
 
-    /// How the execution of a generation ended; `None` while it runs.
+    /// The error by which the execution of a generation ended; `None` while it runs.
     ///
     /// # Errors
     /// If the service does not answer, or refuses.

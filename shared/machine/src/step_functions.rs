@@ -106,7 +106,7 @@ impl Executions for StepFunctions {
     }
 }
 
-/// What a call that names a token says of the token.
+/// The state of a token, by the outcome of a call that names it.
 fn sent<T, E: ProvideErrorMetadata + std::fmt::Debug + 'static>(
     answer: Result<T, SdkError<E, HttpResponse>>,
 ) -> Result<Sent, Error> {
@@ -119,7 +119,7 @@ fn sent<T, E: ProvideErrorMetadata + std::fmt::Debug + 'static>(
     }
 }
 
-/// How a task token is answered.
+/// The form of a task token's answer: a success or a failure.
 #[derive(Debug, PartialEq, Eq)]
 enum TokenAnswer {
     /// With the name of where the driver goes on.

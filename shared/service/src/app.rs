@@ -19,7 +19,7 @@ use crate::{
     Access, Answers, Config, Driver, Error, FirstKey, Poll, Random, Runs, Settler, Ticker, Views,
 };
 
-/// What the services speak to.
+/// The ports that the services speak to.
 #[derive(Clone)]
 pub struct Ports {
     /// The records.

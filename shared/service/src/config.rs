@@ -8,10 +8,10 @@ use towpath_engine::ENTRIES_LIMIT;
 
 use crate::Error;
 
-/// What a function reads from its environment.
+/// The configuration of a function, from its environment.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where AWS is, and who calls.
+    /// The endpoints and credentials of AWS.
     pub aws: Settings,
     /// The name of the runs table: `RUNS_TABLE`.
     pub runs_table: String,

@@ -21,7 +21,7 @@ pub(crate) struct Create {
 /// The number of lost races with a live run after which whoever takes its place stops it first.
 const PATIENCE: u32 = 3;
 
-/// Whose place a new run may take, and the reason its end is given.
+/// The run whose place a new run may take, and the reason given for its end.
 #[derive(Clone, Copy)]
 pub(crate) enum TakeOver<'a> {
     /// Nobody's.
@@ -33,7 +33,7 @@ pub(crate) enum TakeOver<'a> {
 }
 
 impl<'a> TakeOver<'a> {
-    /// Why `live` may be ended; `None` if it may not.
+    /// The reason by which `live` may be ended; `None` if it may not be.
     fn reason(self, live: &RunId) -> Option<&'a str> {
         match self {
             TakeOver::None => None,

@@ -258,7 +258,7 @@ impl Doctor {
     }
 }
 
-/// What does not fit about one run.
+/// The findings about one run.
 fn of_run(
     head: &Head,
     wait: Option<&Wait>,
@@ -287,7 +287,7 @@ fn of_run(
     found
 }
 
-/// What does not fit about the locks of blocks.
+/// The findings about the locks of blocks.
 fn of_locks(
     locks: Vec<(WorkspaceId, BlockId, RunId)>,
     heads: &BTreeMap<RunId, Head>,
@@ -314,7 +314,7 @@ fn overdue(due: Option<Timestamp>, now: Timestamp, late: Duration) -> bool {
     due.is_some_and(|due| due.plus(late) < now)
 }
 
-/// Why an execution drives nobody, if that is so.
+/// The reason for which an execution drives no run, if that is so.
 fn orphaned(name: &str, heads: &BTreeMap<RunId, Head>) -> Option<String> {
     let Some((run, generation)) = driven_by(name) else {
         return Some("its name is no run's".to_owned());

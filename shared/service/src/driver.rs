@@ -24,7 +24,7 @@ pub struct Driver {
     fold: Duration,
 }
 
-/// Where an action leaves its invocation.
+/// The way in which an action leaves its invocation.
 enum Turn {
     /// There is more to do, on the run as it now is.
     Again(Box<Loaded>),
@@ -261,7 +261,7 @@ impl Driver {
     }
 }
 
-/// Where an invocation is left that is not the driver any more.
+/// The way in which an invocation ends that is not the driver any more.
 fn left(stale: Stale) -> Turn {
     match stale {
         Stale::Superseded => Turn::Parked,

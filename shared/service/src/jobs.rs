@@ -24,7 +24,7 @@ pub(crate) struct Jobs {
     outbox: Outbox,
 }
 
-/// What became of a try to move a call on.
+/// The outcome of a try to move a call on.
 pub(crate) enum Tried {
     /// The call has been started now.
     Started,

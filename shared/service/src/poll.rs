@@ -21,7 +21,7 @@ pub struct Poll {
     stops: Stops,
 }
 
-/// What a look found.
+/// The outcome of a look.
 enum Found {
     /// Nothing that the run need know.
     Nothing,
@@ -156,7 +156,7 @@ impl Poll {
         Ok(())
     }
 
-    /// What there is to say.
+    /// Looks at what the run waits for, and decides what the run must know.
     async fn find(&self, loaded: &Loaded, heard: bool, fresh: bool) -> Result<Found, Error> {
         let (run, now) = (&loaded.run, self.outbox.now());
         if reason(run).as_ref() != Some(&loaded.wait.reason) {
@@ -228,7 +228,7 @@ fn concerns(run: &Run, job: &JobId) -> bool {
     !run.head.status.is_terminal() && run.step.live_jobs().any(|live| live.job == *job)
 }
 
-/// The same wait, for the run as it now is.
+/// The present wait, for the run as it now is.
 fn waits_on(wait: &Wait, run: &Run, now: Timestamp) -> Wait {
     let reason = reason(run).unwrap_or_else(|| wait.reason.clone());
     wait.waits_for(reason, now)

@@ -88,7 +88,7 @@ impl Stops {
         Ok(())
     }
 
-    /// What follows an end by force, as far as it can be read.
+    /// Does what follows an end by force, as far as the records can be read.
     async fn deliver_and_reap(&self, id: &RunId) -> Result<(), Error> {
         for job in self.outbox.ports.store.reaps(id).await? {
             self.outbox.reap(&job).await;

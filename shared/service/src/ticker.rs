@@ -18,7 +18,7 @@ pub struct Ticker {
     stops: Stops,
 }
 
-/// What a tick found.
+/// The findings of a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticked {
     /// The number of rows that were due.

@@ -228,7 +228,7 @@ fn step_view(
     }
 }
 
-/// What a step is at, for people.
+/// The activity of a step, in words for people.
 fn activity(step: &Step, plan: &Plan) -> String {
     match &step.phase {
         Phase::Pending => "not begun".to_owned(),

@@ -26,7 +26,7 @@ pub enum Scope {
 pub struct ApiKey {
     /// The workspace that the key reaches.
     pub workspace: WorkspaceId,
-    /// What the key may do.
+    /// The scope of the key: all that it may do.
     pub scope: Scope,
     /// The key's name, for people. Stands in the audit of what was done with it.
     pub name: String,

@@ -19,7 +19,7 @@ pub(crate) const HEAD_REV: &str = "headRev";
 /// The claim of a run on its block.
 const LOCK: &str = "the block's lock is another run's";
 
-/// What a transition made of a run.
+/// A commit: the run that was loaded, and what a transition made of it.
 #[derive(Clone, Copy)]
 pub struct Commit<'a> {
     /// The run as it was loaded.
@@ -33,7 +33,7 @@ pub struct Commit<'a> {
     pub now: Timestamp,
 }
 
-/// Whose changes of the block a transaction makes.
+/// The changes of the block that a transaction makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlockWrites {
     /// Those that the commit wants.

@@ -26,7 +26,7 @@ pub enum Due {
 pub struct DueRow {
     /// The key of the item.
     pub key: Key,
-    /// What is due.
+    /// The record that is due.
     pub due: Due,
 }
 

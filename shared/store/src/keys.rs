@@ -6,13 +6,13 @@ use towpath_table::{Key, Update, number, string};
 
 use crate::DUE_SHARDS;
 
-/// What the sort keys begin with that a driver loads together.
+/// The prefix of the sort keys that a driver loads together.
 pub(crate) const NOW: &str = "NOW#";
 pub(crate) const HEAD: &str = "NOW#HEAD";
 pub(crate) const STEP: &str = "NOW#STEP";
 pub(crate) const WAIT: &str = "NOW#WAIT";
 pub(crate) const LOCK: &str = "LOCK";
-/// What the sort keys of the steps begin with that a run has left.
+/// The prefix of the sort keys of steps that a run has left.
 pub(crate) const STEPS: &str = "STEP#";
 pub(crate) const AUDITS: &str = "AUDIT#";
 pub(crate) const REAPS: &str = "REAP#";

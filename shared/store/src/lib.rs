@@ -72,7 +72,7 @@ pub use towpath_table::Key;
 
 /// The indexes of the runs table, for whoever counts units.
 pub mod index {
-    /// What must be looked at, by when.
+    /// The index of what must be looked at, by its time.
     pub const DUE: &str = "due";
     /// The heads, blocks and pipelines of a workspace.
     pub const LISTING: &str = "listing";

@@ -15,7 +15,7 @@ use crate::{Error, Input, Store, StoredPipeline, keys};
 pub struct Loaded {
     /// The run.
     pub run: Run,
-    /// Its mailbox.
+    /// The run's mailbox.
     pub wait: Wait,
     /// The attributes of the present step's item that this release does not know.
     pub(crate) unknown: Item,

@@ -12,7 +12,7 @@ use crate::{Error, PipelineSummary, Store, definitions, index, keys, old_form};
 pub struct Page<T> {
     /// The records.
     pub items: Vec<T>,
-    /// Where the next part begins, if there is one.
+    /// The cursor of the next part, if there is one.
     pub next: Option<String>,
 }
 

@@ -9,7 +9,7 @@ use crate::form::{put, record};
 use crate::read::job_ref;
 use crate::{Error, Store, keys, old_form};
 
-/// What a look at the whole table found.
+/// The findings of a look at the whole table.
 #[derive(Debug, Default)]
 pub struct Survey {
     /// The head of each run.

@@ -29,7 +29,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What an error of an AWS call means to the caller of a table.
+    /// Translates an error of an AWS call for the caller of a table.
     pub fn from_sdk<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,

@@ -109,15 +109,15 @@ pub struct Search {
 pub enum Range {
     /// All of it.
     All,
-    /// What sorts behind this.
+    /// Items that sort behind this value.
     Above(AttributeValue),
-    /// What sorts before this.
+    /// Items that sort before this value.
     Below(AttributeValue),
-    /// What sorts before this, and this.
+    /// Items that sort before this value, or at it.
     UpTo(AttributeValue),
 }
 
-/// What a search found.
+/// The findings of a search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     /// The items, as far as the index holds them: their keys and the keys of the index.

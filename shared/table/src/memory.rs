@@ -163,7 +163,7 @@ fn apply(items: &mut Items<'_>, write: Write) {
     }
 }
 
-/// What an attribute sorts by: numbers as numbers, texts as texts.
+/// The sort order of an attribute: numbers as numbers, texts as texts.
 fn order(value: Option<&AttributeValue>) -> (u64, String) {
     match value {
         Some(AttributeValue::N(text)) => (text.parse().unwrap_or(u64::MAX), String::new()),

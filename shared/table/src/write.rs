@@ -9,7 +9,7 @@ use crate::{Item, Key};
 pub struct Write {
     /// The key of the item.
     pub key: Key,
-    /// What becomes of the item.
+    /// The change of the item.
     pub change: Change,
     /// Conditions on the item as it was; all of them must hold.
     pub conditions: Vec<Condition>,
@@ -17,7 +17,7 @@ pub struct Write {
     pub refusal: Option<&'static str>,
 }
 
-/// What becomes of an item.
+/// A change of one item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// The item is these attributes and no others, whatever it was.
@@ -84,7 +84,7 @@ impl Write {
         Self::new(key, Change::Delete)
     }
 
-    /// The same write, on a further condition.
+    /// Adds a condition to the write.
     #[must_use]
     pub fn when(mut self, condition: Condition) -> Self {
         self.conditions.push(condition);

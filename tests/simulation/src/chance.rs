@@ -19,7 +19,7 @@ struct State {
 }
 
 tokio::task_local! {
-    /// What ends the invocation that a task is.
+    /// The signal that ends the invocation which a task is.
     static LIFE: Arc<Notify>;
 }
 

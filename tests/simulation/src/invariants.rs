@@ -12,7 +12,7 @@ pub(crate) fn is_over(head: &Item) -> bool {
 /// Checks the change of one item.
 ///
 /// # Errors
-/// What does not hold, in words.
+/// The broken invariants, in words.
 pub(crate) fn change(key: &Key, before: Option<&Item>, after: Option<&Item>) -> Result<(), String> {
     let (Some(before), Some(after)) = (before, after) else {
         return match (before, key.sk.as_str()) {
@@ -88,7 +88,7 @@ fn budgets(step: &Item) -> Result<(), String> {
 /// Checks all items together.
 ///
 /// # Errors
-/// What does not hold, in words.
+/// The broken invariants, in words.
 pub(crate) fn all(items: &BTreeMap<Key, Item>) -> Result<(), String> {
     let mut live: BTreeMap<String, &str> = BTreeMap::new();
     for (key, head) in items.iter().filter(|(key, _)| key.sk == "NOW#HEAD") {

@@ -112,7 +112,7 @@ impl MemoryJobs {
         }
     }
 
-    /// How a job ends.
+    /// The end that chance gives a job.
     fn end_of(&self, id: &JobId) -> JobSnapshot {
         let chance = &self.0.chance;
         let (stopping, probe) = self.with(|jobs| {

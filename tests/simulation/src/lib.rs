@@ -24,7 +24,7 @@ mod world;
 
 pub use world::World;
 
-/// What a simulation of one seed came to.
+/// The report of the simulation of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// The number of events.

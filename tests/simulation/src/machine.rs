@@ -51,7 +51,7 @@ struct Execution {
     end: Option<&'static str>,
 }
 
-/// What the machine does later.
+/// An action that the machine takes later.
 #[derive(Clone, Debug)]
 pub(crate) enum Timer {
     /// The task of this token times out.

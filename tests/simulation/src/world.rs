@@ -50,7 +50,7 @@ const WORKSPACE: &str = "sim";
 /// 2026-01-01T00:00:00Z.
 const BEGINNING: u64 = 1_767_225_600_000;
 
-/// What people were told has been done.
+/// The promises made to people: what they were told has been done.
 #[derive(Debug, Default)]
 struct Promises {
     answers: Vec<(RunId, String)>,
@@ -385,7 +385,7 @@ impl World {
         due.chain(self.machine.next()).chain(self.jobs.next()).min()
     }
 
-    /// What has not come to its end.
+    /// The names of what has not come to its end.
     fn left(&self) -> Vec<String> {
         let mut left: Vec<String> = Vec::new();
         for (key, item) in self.table.items() {
@@ -431,7 +431,7 @@ impl World {
     }
 }
 
-/// What a run asks a human.
+/// The subject that a run asks a human about.
 fn subject(view: &RunView) -> Option<String> {
     let waits = view.summary.waits_for.as_ref()?;
     (waits.reason == "human").then(|| waits.subject.clone())?

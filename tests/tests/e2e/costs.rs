@@ -10,7 +10,7 @@ use towpath_tests::World;
 use crate::jobs::job;
 use crate::{done, world};
 
-/// What was used between two moments.
+/// The usage between two moments.
 fn since(now: Usage, before: Usage) -> Usage {
     Usage {
         transitions: now.transitions - before.transitions,

@@ -238,7 +238,7 @@ async fn an_answer_given_twice_is_one_answer_and_another_is_refused() {
     world.standing.stop().await;
 }
 
-/// When the driver that waits now entered its state.
+/// The time at which the waiting driver entered its state.
 async fn entered(world: &World, run: &towpath_engine::RunId) -> u64 {
     let wait = world.standing.operator.store.wait(run).await.unwrap();
     wait.unwrap().fence.map_or(0, |fence| fence.entered.0)

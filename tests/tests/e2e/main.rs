@@ -26,7 +26,7 @@ async fn world() -> World {
     worlds().start().await
 }
 
-/// Why a run failed.
+/// The kind and the message of a run's failure.
 #[track_caller]
 fn failure(view: &RunView) -> (FailureKind, String) {
     assert_eq!(view.summary.status, Status::Failed, "{view:#?}");
@@ -43,7 +43,7 @@ fn done(view: &RunView) {
     assert!(view.steps.iter().all(done), "{view:#?}");
 }
 
-/// How many lines a file has; none if there is no file.
+/// The number of lines of a file; 0 if there is no file.
 fn lines(path: &std::path::Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }

@@ -26,7 +26,7 @@ tokio::task_local! {
     static LIFE: Arc<Notify>;
 }
 
-/// When an invocation dies.
+/// The moment of its calls at which an invocation dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// Before the call reaches the service.

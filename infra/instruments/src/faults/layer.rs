@@ -36,14 +36,14 @@ struct State {
     memory: Memory,
 }
 
-/// How far one service's sequence has come.
+/// The state of one service's sequence of faults.
 #[derive(Debug)]
 struct Service {
     dice: Dice,
     calls: u64,
 }
 
-/// What shall happen to a call.
+/// The fault, if any, that a call is to meet.
 struct Fate {
     fault: Option<Fault>,
     /// Picks among the ways in which the fault can happen.

@@ -70,10 +70,10 @@ impl Fault {
     }
 }
 
-/// Which faults to inject, and how often.
+/// A plan of faults: the kinds to inject, and how often.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// What decides which calls are hit.
+    /// The seed of the random numbers that decide which calls are hit.
     pub seed: u64,
     /// The share of calls that each kind hits, of those that it can happen to. Absent kinds do not happen.
     pub rates: BTreeMap<Fault, f64>,
@@ -93,7 +93,7 @@ impl Faults {
     /// crowded out.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// The error, for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut faults = Self::default();
         for part in text
@@ -148,13 +148,13 @@ impl Faults {
 pub struct Injected(Arc<[AtomicU64; Fault::ALL.len()]>);
 
 impl Injected {
-    /// How many of one kind.
+    /// The number of injected faults of one kind.
     pub fn count(&self, fault: Fault) -> u64 {
         self.counter(fault)
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
-    /// How many of all kinds.
+    /// The number of injected faults of all kinds.
     pub fn total(&self) -> u64 {
         Fault::ALL.into_iter().map(|fault| self.count(fault)).sum()
     }

@@ -14,7 +14,7 @@ const STEP_FUNCTIONS: &str = "Step Functions";
 const S3: &str = "S3";
 const ONGOING: &str = "Transaction is ongoing for the item";
 
-/// What a request asks which service to do.
+/// The service and the operation that a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) service: &'static str,
@@ -52,7 +52,7 @@ impl Target {
         })
     }
 
-    /// The same of a request to S3, which has no header for it.
+    /// The service and the operation of a request to S3, which has no header for them.
     fn of_object(request: &HttpRequest) -> Option<Self> {
         request.headers().get("x-amz-content-sha256")?;
         let operation = match request.method() {

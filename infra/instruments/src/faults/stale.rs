@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::reply::json_reply;
 
-/// How many queries are remembered.
+/// The number of queries whose earlier answers are kept.
 const REMEMBERED: usize = 64;
 
 /// The latest answers by the query, oldest first. Queries are compared as JSON: the SDK writes the members of an object

@@ -54,7 +54,7 @@ pub struct Index {
     pub copies: Option<Vec<String>>,
 }
 
-/// What was used: a sum, or the difference of two.
+/// Units used: a sum, or the difference of two sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Units {
     /// Requests sent, each retry being one.
@@ -89,7 +89,7 @@ impl AddAssign for Units {
     }
 }
 
-/// What was used since `other`, an earlier sum of the same meter.
+/// The units used since `other`, an earlier sum of the same meter.
 impl Sub for Units {
     type Output = Self;
 

@@ -36,7 +36,7 @@ impl Storable for Sent {
     type Storer = StoreReplace<Self>;
 }
 
-/// What the request asks for.
+/// The work that a request asks for, as far as it is metered.
 #[derive(Debug)]
 pub(super) enum Work {
     /// One write. `whole`: it asks for the row as it was or will be.
@@ -232,7 +232,7 @@ fn name(table: &Option<String>) -> &str {
     table.as_deref().unwrap_or_default()
 }
 
-/// What an update changes.
+/// The attributes that an update changes.
 struct Change<'r> {
     key: &'r Item,
     expression: &'r str,

@@ -19,9 +19,9 @@ use crate::loopback::{self, Unread};
 use crate::template::{FunctionSpec, Trigger};
 use routes::Routes;
 
-/// What a request may carry, in bytes.
+/// The largest body of a request that API Gateway takes, in bytes.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;
-/// How long API Gateway waits for a function.
+/// The time for which API Gateway waits for a function.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The front of the HTTP API.

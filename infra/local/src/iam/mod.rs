@@ -40,11 +40,11 @@ impl Access {
 pub struct StatementUse {
     /// The logical id of the managed policy, or of the function or state machine it stands in.
     pub policy: String,
-    /// Its position in the policy, from 0.
+    /// The statement's position in its policy, from 0.
     pub index: usize,
     /// The identity it allowed something: the logical id of a function or state machine.
     pub identity: String,
-    /// What it allowed: `dynamodb:GetItem`.
+    /// The action that the statement allowed, such as `dynamodb:GetItem`.
     pub action: String,
     /// On what: an ARN.
     pub resource: String,
@@ -55,15 +55,15 @@ pub struct StatementUse {
 pub struct StatementInfo {
     /// The logical id of the managed policy, or of the function or state machine it stands in.
     pub policy: String,
-    /// Its position in the policy, from 0.
+    /// The statement's position in its policy, from 0.
     pub index: usize,
-    /// Its name, if it has one.
+    /// The statement's `Sid`, if it has one.
     pub sid: Option<String>,
     /// Whether it allows; else it denies.
     pub allows: bool,
-    /// Its actions, as written.
+    /// The statement's actions, as written in the template.
     pub actions: Vec<String>,
-    /// Its resources, resolved.
+    /// The statement's resources, with references resolved.
     pub resources: Vec<String>,
 }
 
@@ -76,9 +76,9 @@ pub(crate) struct Iam {
 #[derive(Default)]
 struct Changes {
     used: BTreeSet<StatementUse>,
-    /// What was refused, in AWS's words.
+    /// The refusals so far, in the words of AWS.
     denied: BTreeSet<String>,
-    /// What a test took away: a statement, or one action of it.
+    /// The statements, or single actions of them, that a test took away.
     removed: BTreeSet<(String, usize, Option<String>)>,
 }
 
@@ -166,7 +166,7 @@ impl Iam {
         format!("User: {user} is not authorized to perform: {action} on resource: {resource} {why}")
     }
 
-    /// What was allowed so far, and by which statement.
+    /// The actions allowed so far, each with the statement that allowed it.
     pub(crate) fn used(&self) -> Vec<StatementUse> {
         let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.used.iter().cloned().collect()

@@ -13,12 +13,12 @@ pub(crate) const REGION: &str = "us-east-1";
 /// The stack's name.
 pub(crate) const STACK: &str = "towpath";
 
-/// What references in a template are resolved against.
+/// The names and values that references in a template are resolved against.
 pub(crate) struct Scope<'a> {
     pub(crate) parameters: BTreeMap<String, Value>,
     pub(crate) conditions: &'a Map<String, Value>,
     pub(crate) resources: &'a Map<String, Value>,
-    /// Where the HTTP API listens.
+    /// The URL of the HTTP API.
     pub(crate) api_url: &'a str,
 }
 
@@ -51,7 +51,7 @@ impl Scope<'_> {
         }
     }
 
-    /// The same where a value has to be.
+    /// Resolves a value that must not be absent.
     pub(crate) fn value(&self, value: &Value, place: &str) -> Result<Value, Error> {
         self.resolve(value, place)?
             .ok_or_else(|| Error::template(place, "must have a value"))

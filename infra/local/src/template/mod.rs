@@ -122,7 +122,7 @@ pub(crate) struct Machine {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) arn: String,
-    /// Its definition with the substitutions made.
+    /// The definition of the state machine, with the substitutions made.
     pub(crate) definition: Value,
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Statement {
     pub(crate) conditions: Vec<Test>,
 }
 
-/// What a statement does.
+/// The effect of a statement: it allows or denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Allow,
@@ -40,7 +40,7 @@ pub(crate) struct Test {
     pub(crate) values: Vec<String>,
 }
 
-/// How a test treats a key that has several values.
+/// The way in which a test treats a key that has several values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quantifier {
     One,

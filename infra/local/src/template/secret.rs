@@ -11,7 +11,7 @@ pub(crate) struct SecretSpec {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) arn: String,
-    /// How many letters and digits it has.
+    /// The length of the secret, in letters and digits.
     pub(crate) length: usize,
 }
 

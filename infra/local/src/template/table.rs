@@ -18,7 +18,7 @@ pub(crate) struct Table {
     pub(crate) ttl: Option<String>,
     /// The name of its partition key.
     pub(crate) partition: String,
-    /// The same of each index.
+    /// The key schema of each index.
     pub(crate) indexes: BTreeMap<String, String>,
 }
 

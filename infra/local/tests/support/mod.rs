@@ -22,7 +22,7 @@ use towpath_local::{Cloud, Factory, Function, Functions, Options};
 
 pub(crate) type Environment = BTreeMap<String, String>;
 
-/// What a deployment builds from.
+/// The template that a deployment builds from.
 pub(crate) fn real_template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml")
 }
@@ -218,7 +218,7 @@ pub(crate) fn signed(
     signed_at(environment, service, target, body, SystemTime::now())
 }
 
-/// The same, signed when it was `time`.
+/// A request that was signed at `time`.
 pub(crate) fn signed_at(
     environment: &Environment,
     service: &str,

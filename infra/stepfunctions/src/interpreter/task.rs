@@ -23,7 +23,7 @@ pub(crate) enum Answer {
     Heartbeat,
 }
 
-/// What became of a token's answer.
+/// The outcome of answering a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenUse {
     /// The task was under way: the answer ended it, unless it was a heartbeat.
@@ -242,7 +242,7 @@ fn call(arguments: &Value) -> Result<(String, Value), Failure> {
     Ok((function.to_owned(), payload))
 }
 
-/// What the Lambda integration gives for a function's answer.
+/// The result that the Lambda integration makes of a function's answer.
 fn lambda_result(payload: Value) -> Value {
     json!({
         "ExecutedVersion": "$LATEST",

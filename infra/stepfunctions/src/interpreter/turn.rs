@@ -17,7 +17,7 @@ pub(crate) const MAX_PAYLOAD: usize = 256 * 1024;
 /// hold up the rest.
 const STATES_A_TURN: u32 = 64;
 
-/// What an execution wants done after its turn has been committed.
+/// An action that an execution wants done after its turn has been committed.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Call a function; its answer comes back under this number.

@@ -95,7 +95,7 @@ impl Store {
         self.lock = None;
     }
 
-    /// Which store this is: a token of another one is not known here.
+    /// The id of this store: a token of another store is not known here.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }

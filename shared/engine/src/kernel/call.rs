@@ -46,7 +46,7 @@ impl Call {
     }
 }
 
-/// What a look at a call found.
+/// The status of a call, as a look at it found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallStatus {
     /// The call is under way, or about to be.
@@ -57,7 +57,7 @@ pub enum CallStatus {
     Unreadable(String),
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallResult {
     /// The work was done.
@@ -95,7 +95,7 @@ pub struct Loss {
 /// The causes for which a call can be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossCause {
-    /// What ran the job is gone without a word.
+    /// The supervisor of the job is gone without a word.
     Crashed,
     /// The infrastructure took the job's place away and said so.
     Reclaimed,

@@ -23,7 +23,7 @@ const EXCUSED: [&str; 9] = [
 /// A wait of this length is progress: a driver that dies after it did not die of what the one before died of.
 pub const LASTING_WAIT: Duration = Duration::from_secs(300);
 
-/// What becomes of a run whose driver died.
+/// The consequence of a driver's death for its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Died {
     /// The run gets its next driver after a pause.

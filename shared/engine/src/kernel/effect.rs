@@ -99,7 +99,7 @@ pub enum Ended {
 pub struct PullRequest {
     /// The address of its page.
     pub url: String,
-    /// Its number at the provider.
+    /// The pull request's number at the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
     /// The branch to be merged.

@@ -67,7 +67,7 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// Where a driver goes on.
+/// The function with which a driver goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Next {
@@ -83,7 +83,7 @@ pub enum Next {
     Over,
 }
 
-/// What a run waits for.
+/// The reason of a run's wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(
     tag = "for",
@@ -91,7 +91,7 @@ pub enum Next {
     try_from = "super::flat::FlatReason"
 )]
 pub enum Reason {
-    /// Its driver.
+    /// The run's driver, which is at work or on its way.
     Driver,
     /// A job.
     Job {
@@ -120,7 +120,7 @@ pub enum Reason {
     Nothing,
 }
 
-/// What the run waits for. `None`: it does not wait.
+/// The reason of the run's wait. `None`: it does not wait.
 pub fn reason(run: &Run) -> Option<Reason> {
     let step = run.head.current;
     match (run.head.status, &run.step.phase) {

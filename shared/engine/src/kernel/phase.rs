@@ -61,13 +61,13 @@ pub struct Rest {
 pub struct Asked {
     /// The id that the answer names: a decision's, an approval's or a start's.
     pub subject: String,
-    /// What the question is about.
+    /// The subject of the question.
     pub about: About,
     /// The time the question was asked.
     pub since: Timestamp,
 }
 
-/// What a question to a human is about.
+/// The subject of a question to a human.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
@@ -122,7 +122,7 @@ pub enum Action {
     GoBack {
         /// The step to go back to.
         to: StepIndex,
-        /// What that step is to change.
+        /// The changes that the earlier step is to make.
         revision: Option<Revision>,
     },
     /// Fails the run.

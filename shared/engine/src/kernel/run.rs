@@ -110,7 +110,7 @@ impl Run {
             .ok_or_else(|| self.illegal("read its plan", "no kind claims the step"))
     }
 
-    /// What the run waits for or does, as an outcome.
+    /// The outcome that the run's present phase stands for.
     pub fn outcome(&self) -> Outcome {
         let step = self.head.current;
         match (self.head.status, &self.step.phase) {

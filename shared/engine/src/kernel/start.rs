@@ -11,7 +11,7 @@ use crate::{
     Step, StepIndex, Timestamp, WorkspaceId,
 };
 
-/// What a run is made of.
+/// The parts that a new run is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRun {
     /// The run's id, never used before.

@@ -17,7 +17,7 @@ pub struct Step {
     pub epoch: u32,
     /// The number of calls made for the step, whatever their role.
     pub attempt: u32,
-    /// What the step is at.
+    /// The phase of the step.
     pub phase: Phase,
     /// Whether the step was left out, by its kind's decision.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

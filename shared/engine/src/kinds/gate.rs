@@ -34,7 +34,7 @@ pub struct Gate {
     pub polls: u32,
     /// The time its polling budget began: when the gate did, or when its helper was last at work.
     pub since: Timestamp,
-    /// What the last probe found.
+    /// The failure that the last probe found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
     /// The names of the checks that failed.

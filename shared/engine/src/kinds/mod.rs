@@ -71,7 +71,7 @@ impl Work<'_> {
     }
 }
 
-/// What a kind sees of its step.
+/// The part of a run that a kind sees.
 pub struct Context<'a> {
     /// The step's definition.
     pub spec: &'a StepSpec,
@@ -101,16 +101,16 @@ pub fn read<T: DeserializeOwned + Default>(state: Option<&Value>) -> T {
         .unwrap_or_default()
 }
 
-/// What the agent of a call is told by its step's kind.
+/// Instructions of a step's kind to the agent of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instructions {
     /// The kind of agent that the call is for.
     pub agent_kind: AgentKind,
-    /// What a probe found, for the helper that is to fix it.
+    /// The findings of the probe, for the helper that is to fix them.
     pub findings: Option<Findings>,
 }
 
-/// What a gate's probe found.
+/// The findings of a gate's probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// The findings in short.
