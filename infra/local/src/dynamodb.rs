@@ -42,7 +42,7 @@ impl Database {
             &json!({ "TableName": table.name }).to_string(),
         );
         if status == 200 {
-            return same_shape(table, &there);
+            return self.update(table, &there);
         }
         self.demand("CreateTable", &table.create)?;
         if let Some(attribute) = &table.ttl {
@@ -50,6 +50,32 @@ impl Database {
             let request =
                 json!({ "TableName": table.name, "TimeToLiveSpecification": specification });
             self.demand("UpdateTimeToLive", &request)?;
+        }
+        Ok(())
+    }
+
+    /// Brings a table that an earlier template made to the shape of this one, as a deployment would: indexes are added.
+    /// Any other difference is refused here, rather than at the first query.
+    fn update(&self, table: &Table, described: &str) -> Result<(), Error> {
+        let described: Value =
+            serde_json::from_str(described).map_err(|error| Error::Database(error.to_string()))?;
+        let there = described.get("Table").unwrap_or(&Value::Null);
+        let (had, wanted) = (indexes(there), indexes(&table.create));
+        let kept = had.iter().all(|index| wanted.contains(index));
+        if there.get("KeySchema") != table.create.get("KeySchema") || !kept {
+            return Err(Error::Database(format!(
+                "the table {} was made with other keys or indexes than the template has now; start with a new data directory",
+                table.name
+            )));
+        }
+        // One at a time is what UpdateTable takes.
+        for index in wanted.iter().filter(|index| !had.contains(index)) {
+            let request = json!({
+                "TableName": table.name,
+                "AttributeDefinitions": table.create.get("AttributeDefinitions"),
+                "GlobalSecondaryIndexUpdates": [{ "Create": index }],
+            });
+            self.demand("UpdateTable", &request)?;
         }
         Ok(())
     }
@@ -82,6 +108,7 @@ impl Database {
             "TransactGetItems" => answer(body, |request| db.transact_get_items(request)),
             "TransactWriteItems" => answer(body, |request| db.transact_write_items(request)),
             "UpdateItem" => answer(body, |request| db.update_item(request)),
+            "UpdateTable" => answer(body, |request| db.update_table(request)),
             "UpdateTimeToLive" => answer(body, |request| db.update_time_to_live(request)),
             _ => {
                 let message =
@@ -137,36 +164,16 @@ fn unreadable(message: &str) -> DynoxideError {
     }
 }
 
-/// A table made under another template cannot be used under this one: say so, rather than fail at the first query.
-fn same_shape(table: &Table, described: &str) -> Result<(), Error> {
-    let described: Value =
-        serde_json::from_str(described).map_err(|error| Error::Database(error.to_string()))?;
-    let there = described.get("Table").unwrap_or(&Value::Null);
-    let indexes = |description: &Value| {
-        let list = description
-            .get("GlobalSecondaryIndexes")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        let mut shapes: Vec<String> = list
-            .iter()
-            .map(|index| {
-                let part = |key: &str| index.get(key).cloned().unwrap_or_default();
-                json!([part("IndexName"), part("KeySchema"), part("Projection")]).to_string()
-            })
-            .collect();
-        shapes.sort();
-        shapes
+/// The indexes of a table, as far as a template says what they are.
+fn indexes(table: &Value) -> Vec<Value> {
+    let list = table.get("GlobalSecondaryIndexes");
+    let list = list.and_then(Value::as_array).into_iter().flatten();
+    let said = |index: &Value| -> Value {
+        let parts = ["IndexName", "KeySchema", "Projection"];
+        let said = parts.map(|part| (part, index.get(part).cloned().unwrap_or_default()));
+        said.into_iter().collect()
     };
-    if there.get("KeySchema") == table.create.get("KeySchema")
-        && indexes(there) == indexes(&table.create)
-    {
-        return Ok(());
-    }
-    Err(Error::Database(format!(
-        "the table {} was made with other keys or indexes than the template has now; start with a new data directory",
-        table.name
-    )))
+    list.map(said).collect()
 }
 
 #[cfg(test)]
@@ -222,6 +229,23 @@ mod tests {
         let (_, ttl) = second.call("DescribeTimeToLive", r#"{"TableName":"tab"}"#);
         assert!(ttl.contains("ENABLED"), "{ttl}");
         drop(second);
+        let mut more = table("due");
+        let index = json!({
+            "IndexName": "more", "KeySchema": [{"AttributeName": "n", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        });
+        let list = |table: &mut Table, name: &str, value: Value| {
+            table.create[name].as_array_mut().unwrap().push(value);
+        };
+        list(&mut more, "GlobalSecondaryIndexes", index);
+        let attribute = json!({"AttributeName": "n", "AttributeType": "N"});
+        list(&mut more, "AttributeDefinitions", attribute);
+        let third = Database::open(Some(&file), &[more]).unwrap();
+        let query = r#"{"TableName":"tab","IndexName":"more","KeyConditionExpression":"n = :n",
+            "ExpressionAttributeValues":{":n":{"N":"1"}}}"#;
+        let (status, body) = third.call("Query", query);
+        assert!(status == 200 && body.contains(r#""Count":1"#), "{body}");
+        drop(third);
         let other = Database::open(Some(&file), &[table("overdue")])
             .err()
             .unwrap()

@@ -42,7 +42,7 @@ async fn the_real_template_stands_up() {
         .filter_map(|index| index.index_name())
         .collect();
     indexes.sort_unstable();
-    assert_eq!(indexes, ["due", "listing"]);
+    assert_eq!(indexes, ["due", "listing", "live"]);
     assert_eq!(
         cloud.output("StateMachineArn").as_deref(),
         Some("arn:aws:states:us-east-1:000000000000:stateMachine:towpath-run")

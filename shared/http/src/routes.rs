@@ -1,5 +1,6 @@
 //! Definitions and runs.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -14,7 +15,7 @@ use towpath_api_types::{
     StartRun, StopRun,
 };
 use towpath_engine::{Block, BlockId, BlockStatus, Pipeline, PipelineId, RunId, StepIndex};
-use towpath_service::{App, Caller, Error};
+use towpath_service::{App, Caller, Error, Stopped};
 use towpath_store::{Error as StoreError, PipelineSummary, Scope, StoredPipeline};
 
 use crate::access::{ADMIN, DECIDE, Holder, READ, START};
@@ -46,14 +47,26 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct After {
     after: Option<String>,
 }
 
 impl After {
-    /// The cursor of the list's next page; an empty text is none.
-    fn after(&self) -> Option<&str> {
-        self.after.as_deref().filter(|after| !after.is_empty())
+    /// The id behind which the page begins; an empty text is none.
+    fn after<T: FromStr>(&self) -> Result<Option<&str>, No> {
+        after::<T>(self.after.as_deref())
+    }
+}
+
+fn after<T: FromStr>(text: Option<&str>) -> Result<Option<&str>, No> {
+    let text = text.filter(|text| !text.is_empty());
+    match text.is_none_or(|text| text.parse::<T>().is_ok()) {
+        true => Ok(text),
+        false => {
+            let message = "`after` takes the `next` of the page before";
+            Err(No(Problem::new(Code::InvalidRequest, message).at("after")))
+        }
     }
 }
 
@@ -69,7 +82,8 @@ async fn pipelines(
     Holder { caller, .. }: Holder<READ>,
     Query(query): Query<After>,
 ) -> Answer<List<PipelineSummary>> {
-    let page = app.store.pipelines(&caller.workspace, query.after()).await;
+    let after = query.after::<PipelineId>()?;
+    let page = app.store.pipelines(&caller.workspace, after).await;
     let page = stored(page)?;
     Ok(Json(List {
         items: page.items,
@@ -130,7 +144,8 @@ async fn blocks(
     Holder { caller, .. }: Holder<READ>,
     Query(query): Query<After>,
 ) -> Answer<List<Block>> {
-    let page = app.store.blocks(&caller.workspace, query.after()).await;
+    let after = query.after::<BlockId>()?;
+    let page = app.store.blocks(&caller.workspace, after).await;
     let page = stored(page)?;
     Ok(Json(List {
         items: page.items,
@@ -200,9 +215,19 @@ async fn put_block(
 async fn runs(
     State(app): Shared,
     Holder { caller, .. }: Holder<READ>,
-    Query(query): Query<After>,
+    Query(query): Query<Listed>,
 ) -> Answer<List<RunSummary>> {
-    Ok(Json(app.views.runs(&caller, query.after()).await?))
+    let after = after::<RunId>(query.after.as_deref())?;
+    Ok(Json(app.views.runs(&caller, after, query.live).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    after: Option<String>,
+    /// Whether only runs that are not over are wanted.
+    #[serde(default)]
+    live: bool,
 }
 
 async fn run(
@@ -214,6 +239,7 @@ async fn run(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Number {
     number: Option<u32>,
 }
@@ -279,11 +305,14 @@ async fn stop(
     Holder { caller, .. }: Holder<DECIDE>,
     Path(run): Path<String>,
     Body(ask): Body<StopRun>,
-) -> Answer<RunView> {
+) -> Result<(StatusCode, Json<RunView>), No> {
     fits("reason", ask.reason.as_deref().unwrap_or_default(), 4096)?;
     let run: RunId = id(&run)?;
-    app.runs.stop(&caller, &run, &ask).await?;
-    Ok(Json(app.views.run(&caller, &run).await?))
+    let status = match app.runs.stop(&caller, &run, &ask).await? {
+        Stopped::Now => StatusCode::OK,
+        Stopped::Soon => StatusCode::ACCEPTED,
+    };
+    Ok((status, Json(app.views.run(&caller, &run).await?)))
 }
 
 async fn retry(

@@ -55,5 +55,6 @@ pub use poll::Poll;
 pub use random::Random;
 pub use runs::Runs;
 pub use settler::Settler;
+pub use stops::Stopped;
 pub use ticker::{Ticked, Ticker};
 pub use views::Views;

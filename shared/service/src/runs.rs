@@ -4,12 +4,12 @@ use towpath_api_types::{Code, Problem, RestartRun, StartRun, StopRun};
 use towpath_engine::{
     JobRef, NewRun, Pin, RunId, Status, StepIndex, StopMark, WorkspaceId, restart, retry, start,
 };
-use towpath_store::{Error as StoreError, Idempotency, Input, Loaded, StoredPipeline};
+use towpath_store::{Idempotency, Input, Loaded, StoredPipeline};
 
-use crate::caller::{busy, no_run};
+use crate::caller::no_run;
 use crate::create::{Create, TakeOver};
 use crate::outbox::Outbox;
-use crate::stops::Stops;
+use crate::stops::{Stopped, Stops};
 use crate::{Caller, Error};
 
 /// Starts and stops runs.
@@ -132,20 +132,21 @@ impl Runs {
     /// # Errors
     /// The problem to tell the caller.
     #[tracing::instrument(skip_all, fields(run = %id, by = caller.name))]
-    pub async fn stop(&self, caller: &Caller, id: &RunId, ask: &StopRun) -> Result<(), Problem> {
+    pub async fn stop(
+        &self,
+        caller: &Caller,
+        id: &RunId,
+        ask: &StopRun,
+    ) -> Result<Stopped, Problem> {
         let head = self.outbox.ports.store.head(id).await;
         let head = head.map_err(Error::from)?;
         let own = head.filter(|head| head.workspace == caller.workspace);
         if own.ok_or_else(|| no_run(id))?.status.is_terminal() {
-            return Ok(());
+            return Ok(Stopped::Now);
         }
         let now = self.outbox.now();
         let mark = StopMark::new(&caller.name, ask.reason.as_deref(), now);
-        match self.stops.mark(id, &mark).await {
-            Err(Error::Store(StoreError::Conflict)) => return Err(busy()),
-            marked => marked?,
-        }
-        Ok(self.stops.end_marked(id).await?)
+        Ok(self.stops.stop(id, &mark).await?)
     }
 
     /// Retries a failed run at the first step that is not done: the answer is the new run's id.

@@ -12,6 +12,15 @@ pub(crate) struct Stops {
     outbox: Outbox,
 }
 
+/// The outcome of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The run is marked, and over or about to be.
+    Now,
+    /// The stop is kept, and marked by the tick within minutes.
+    Soon,
+}
+
 /// The number of times a mark is tried against the transactions of a busy run.
 const MARKS: u32 = 60;
 
@@ -41,6 +50,41 @@ impl Stops {
                 return marked;
             }
         }
+    }
+
+    /// Stops a run, however busy it is: if its mark does not get through, the stop is kept, and the tick sees to it.
+    ///
+    /// # Errors
+    /// If the records or the services cannot be reached.
+    pub(crate) async fn stop(&self, id: &RunId, mark: &StopMark) -> Result<Stopped, Error> {
+        match self.mark(id, mark).await {
+            Ok(()) => {
+                self.end_marked(id).await?;
+                Ok(Stopped::Now)
+            }
+            Err(Error::Store(StoreError::Conflict)) => {
+                let due = self.outbox.now().plus(REDELIVERY);
+                self.outbox.ports.store.request_stop(id, mark, due).await?;
+                tracing::warn!(run = %id, "too busy to be stopped at once: the tick stops it");
+                Ok(Stopped::Soon)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Sees to a stop that was kept.
+    ///
+    /// # Errors
+    /// If the records or the services cannot be reached, or a conflict if the mark does not get through yet; the stop is
+    /// kept.
+    pub(crate) async fn see_to_request(&self, id: &RunId) -> Result<(), Error> {
+        let store = &self.outbox.ports.store;
+        let Some(mark) = store.stop_request(id).await? else {
+            return Ok(());
+        };
+        self.mark(id, &mark).await?;
+        self.end_marked(id).await?;
+        Ok(store.forget_stop_request(id).await?)
     }
 
     /// Ends a run that is marked as to be stopped. Whoever finds the mark may do so; under contention it is left to the

@@ -74,6 +74,7 @@ impl Ticker {
                 Due::Wait(run) => self.see_to_wait(run, wait, &mut ticked).await,
                 Due::Reap(job) => self.outbox.see_to_job(job).await,
                 Due::Stop(run) => self.stops.end_marked(run).await,
+                Due::StopRequest(run) => self.stops.see_to_request(run).await,
                 Due::Unknown => Err(StoreError::Newer(key.to_string()).into()),
             };
             if let Err(error) = seen {

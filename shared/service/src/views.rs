@@ -79,12 +79,20 @@ impl Views {
         })
     }
 
-    /// The newest runs of the caller's workspace, after the one named.
+    /// The newest runs of the caller's workspace, after the one named; with `live`, only those that are not over.
     ///
     /// # Errors
     /// The problem to tell the caller.
-    pub async fn runs(&self, caller: &Caller, after: Option<&str>) -> Told<List<RunSummary>> {
-        let page = self.store.runs(&caller.workspace, after).await;
+    pub async fn runs(
+        &self,
+        caller: &Caller,
+        after: Option<&str>,
+        live: bool,
+    ) -> Told<List<RunSummary>> {
+        let page = match live {
+            true => self.store.live_runs(&caller.workspace, after).await,
+            false => self.store.runs(&caller.workspace, after).await,
+        };
         let page = page.map_err(Error::from)?;
         let mut items = Vec::with_capacity(page.items.len());
         for head in page.items {

@@ -243,7 +243,7 @@ fn head_update(head: &Head, before: u64) -> Result<Write, Error> {
     // A run that is to be stopped stays in the index of what is due, whoever writes its head.
     let due = head.stop.as_ref().map(|mark| mark.at);
     let update = keys::due(update(&key, head)?, &key.pk, due);
-    let write = Write::update(key, update);
+    let write = Write::update(key, keys::live(update, head));
     Ok(write.when(Condition::Equals("rev", number(before))))
 }
 

@@ -150,8 +150,7 @@ fn first_writes(creation: &Creation<'_>) -> Result<Vec<Write>, Error> {
     } = creation;
     let id = &run.head.id;
     let key = keys::head(id);
-    let listing = format!("{}#run", run.head.workspace);
-    let head = keys::listed(update(&key, &run.head)?, listing, id);
+    let head = keys::head_listed(update(&key, &run.head)?, &run.head);
     let head = whole(key, head).when(Condition::Absent);
     let key = keys::present_step(id);
     let step = whole(key.clone(), update(&key, &run.step)?);

@@ -17,6 +17,8 @@ pub enum Due {
     Reap(JobId),
     /// A run that is to be stopped.
     Stop(RunId),
+    /// A stop that has not been marked yet.
+    StopRequest(RunId),
     /// A row that this release does not know.
     Unknown,
 }
@@ -87,6 +89,7 @@ impl DueRow {
         let due = match (key.sk.strip_prefix(keys::REAPS), key.sk.as_str()) {
             (Some(job), _) => job.parse().ok().map(Due::Reap),
             (None, keys::HEAD) => key.pk.parse().ok().map(Due::Stop),
+            (None, keys::STOP) => key.pk.parse().ok().map(Due::StopRequest),
             (None, keys::WAIT) => key.pk.parse().ok().map(Due::Wait),
             (None, sk) if old_form::SORT_KEYS.contains(&sk) => key.pk.parse().ok().map(Due::Wait),
             _ => None,

@@ -85,7 +85,8 @@ fn end(head: &Item, rev: u64, mark: &StopMark, now: Timestamp) -> Result<Write, 
         .set("failure", failure)
         .set("finishedAt", number(now.0))
         .set("rev", number(rev + 1))
-        .remove("stop");
+        .remove("stop")
+        .remove("live");
     let pk = key.pk.clone();
     let write = Write::update(key, keys::due(update, &pk, None));
     Ok(write

@@ -1,7 +1,7 @@
 //! The keys of every item.
 
 use sha2::{Digest, Sha256};
-use towpath_engine::{BlockId, JobId, PipelineId, RunId, StepIndex, Timestamp, WorkspaceId};
+use towpath_engine::{BlockId, Head, JobId, PipelineId, RunId, StepIndex, Timestamp, WorkspaceId};
 use towpath_table::{Key, Update, number, string};
 
 use crate::DUE_SHARDS;
@@ -12,6 +12,7 @@ pub(crate) const HEAD: &str = "NOW#HEAD";
 pub(crate) const STEP: &str = "NOW#STEP";
 pub(crate) const WAIT: &str = "NOW#WAIT";
 pub(crate) const LOCK: &str = "LOCK";
+pub(crate) const STOP: &str = "STOP";
 /// The prefix of the sort keys of steps that a run has left.
 pub(crate) const STEPS: &str = "STEP#";
 pub(crate) const AUDITS: &str = "AUDIT#";
@@ -43,6 +44,10 @@ pub(crate) fn output(run: &RunId, step: StepIndex, number: u32) -> Key {
 
 pub(crate) fn audit(run: &RunId, subject: &str) -> Key {
     Key::new(run.as_str(), format!("{AUDITS}{subject}"))
+}
+
+pub(crate) fn stop_request(run: &RunId) -> Key {
+    Key::new(run.as_str(), STOP)
 }
 
 pub(crate) fn reap(job: &JobId) -> Key {
@@ -104,4 +109,23 @@ pub(crate) fn listed(update: Update, listing: String, at: impl ToString) -> Upda
     update
         .set("listing", string(listing))
         .set("listedAt", string(at))
+}
+
+/// Puts a new head into the listings of its workspace.
+pub(crate) fn head_listed(update: Update, head: &Head) -> Update {
+    let update = listed(update, format!("{}#run", head.workspace), &head.id);
+    live(update, head)
+}
+
+/// Puts a head into the listing of live runs as long as it lives, and takes it out at its end.
+pub(crate) fn live(update: Update, head: &Head) -> Update {
+    match head.status.is_terminal() {
+        true => update.remove("live"),
+        false => update.set("live", string(live_listing(&head.workspace))),
+    }
+}
+
+/// The listing of the live runs of a workspace.
+pub(crate) fn live_listing(workspace: &WorkspaceId) -> String {
+    format!("{workspace}#live")
 }

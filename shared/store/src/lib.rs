@@ -14,6 +14,7 @@
 //! | output                | run                     | `OUT#0003#00002`        | once                                    |
 //! | audit                 | run                     | `AUDIT#apr-3`           | once per answer                         |
 //! | job to be stopped     | run                     | `REAP#job_…`            | with the commit that ends it            |
+//! | stop not yet marked   | run                     | `STOP`                  | if the run is too busy for its mark     |
 //! | block                 | `{ws}#block#{id}`       | `BLOCK`                 | by its owner and at both ends of a run  |
 //! | lock of a block       | `{ws}#block#{id}`       | `LOCK`                  | at both ends of a run                   |
 //! | pipeline version      | `{ws}#pipeline#{id}`    | `V#0000000001`          | when it is put                          |
@@ -30,7 +31,8 @@
 //! see [`Store::end_by_force`]. Records of 0.1.0 are turned into this form when they are first read.
 //!
 //! The index `due` holds mailboxes and jobs to be stopped by when somebody must look; `listing` holds heads, blocks and
-//! pipelines by workspace. Both are sparse and hold keys only, and the listing's keys never change.
+//! pipelines by workspace; `live` holds the heads of the runs that are not over. All are sparse and hold keys only, and
+//! the keys of a listing never change.
 
 mod access;
 mod commit;
@@ -76,8 +78,14 @@ pub mod index {
     pub const DUE: &str = "due";
     /// The heads, blocks and pipelines of a workspace.
     pub const LISTING: &str = "listing";
+    /// The heads of a workspace's live runs.
+    pub const LIVE: &str = "live";
     /// The key attributes of each.
-    pub const KEYS: [[&str; 2]; 2] = [["dueShard", "dueAt"], ["listing", "listedAt"]];
+    pub const KEYS: [[&str; 2]; 3] = [
+        ["dueShard", "dueAt"],
+        ["listing", "listedAt"],
+        ["live", "listedAt"],
+    ];
 }
 
 type Plans = HashMap<(WorkspaceId, PipelineId, u32), Arc<Plan>>;

@@ -95,11 +95,7 @@ fn moves(run: &RunId, loaded: &Run, wait: &Wait, rev: u64, seq: u64) -> Result<V
     };
     let head = &loaded.head;
     let key = keys::head(run);
-    let listed = keys::listed(
-        update(&key, head)?,
-        format!("{}#run", head.workspace),
-        &head.id,
-    );
+    let listed = keys::head_listed(update(&key, head)?, head);
     let due = head.stop.as_ref().map(|mark| mark.at);
     let head = whole(key.clone(), keys::due(listed, &key.pk, due));
     let key = keys::present_step(run);

@@ -16,6 +16,22 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// A list of records: a partition of an index, and the order of the list.
+struct Listing {
+    index: &'static str,
+    partition: (&'static str, String),
+    ascending: bool,
+}
+
+/// The list of the definitions of one sort, by id.
+fn by_id(listing: String) -> Listing {
+    Listing {
+        index: index::LISTING,
+        partition: ("listing", listing),
+        ascending: true,
+    }
+}
+
 /// The most records of one part of a list.
 const PAGE: i32 = 50;
 
@@ -29,12 +45,35 @@ impl Store {
         workspace: &WorkspaceId,
         after: Option<&str>,
     ) -> Result<Page<Head>, Error> {
-        let listing = (format!("{workspace}#run"), false);
+        let listing = format!("{workspace}#run");
+        let listing = Listing {
+            index: index::LISTING,
+            partition: ("listing", listing),
+            ascending: false,
+        };
         self.page(listing, after, |item| match Key::of(&item).sk.as_str() {
             keys::HEAD => record(item),
             _ => old_form::head_of(item, 0),
         })
         .await
+    }
+
+    /// A part of the runs of a workspace that are not over, the newest first, behind the one named `after`. Runs of
+    /// 0.1.0 that this release has not touched yet are not among them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn live_runs(
+        &self,
+        workspace: &WorkspaceId,
+        after: Option<&str>,
+    ) -> Result<Page<Head>, Error> {
+        let listing = Listing {
+            index: index::LIVE,
+            partition: ("live", keys::live_listing(workspace)),
+            ascending: false,
+        };
+        self.page(listing, after, record).await
     }
 
     /// A part of the blocks of a workspace, by id, behind the one named `after`.
@@ -46,7 +85,7 @@ impl Store {
         workspace: &WorkspaceId,
         after: Option<&str>,
     ) -> Result<Page<Block>, Error> {
-        self.page((format!("{workspace}#block"), true), after, record)
+        self.page(by_id(format!("{workspace}#block")), after, record)
             .await
     }
 
@@ -59,26 +98,26 @@ impl Store {
         workspace: &WorkspaceId,
         after: Option<&str>,
     ) -> Result<Page<PipelineSummary>, Error> {
-        let listing = (format!("{workspace}#pipeline"), true);
+        let listing = by_id(format!("{workspace}#pipeline"));
         self.page(listing, after, definitions::summary).await
     }
 
     async fn page<T>(
         &self,
-        (listing, ascending): (String, bool),
+        listing: Listing,
         after: Option<&str>,
         read: impl Fn(Item) -> Result<T, Error>,
     ) -> Result<Page<T>, Error> {
         let search = Search {
-            index: index::LISTING,
-            partition: ("listing", listing),
+            index: listing.index,
+            partition: listing.partition,
             sort: "listedAt",
             range: match after {
                 None => Range::All,
-                Some(after) if ascending => Range::Above(string(after)),
+                Some(after) if listing.ascending => Range::Above(string(after)),
                 Some(after) => Range::Below(string(after)),
             },
-            ascending,
+            ascending: listing.ascending,
             limit: PAGE,
         };
         let Found { items: found, more } = self.runs.search(&search).await?;
@@ -87,7 +126,7 @@ impl Store {
         let next = next.map(|item| text(item, "listedAt"));
         let items = self.runs.get_many(&keys).await?;
         // What the index still names may be gone, or have moved, by now.
-        let there = |item: &Item| item.contains_key("listing");
+        let there = |item: &Item| item.contains_key(search.partition.0);
         let items = items.into_iter().flatten().filter(there).map(read);
         Ok(Page {
             items: items.collect::<Result<_, _>>()?,

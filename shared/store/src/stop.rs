@@ -3,7 +3,7 @@
 use towpath_engine::{JobId, RunId, Status, StopMark, Timestamp};
 use towpath_table::{Condition, Item, Update, Write, number, string};
 
-use crate::form::attributes;
+use crate::form::{attributes, record, whole};
 use crate::{Error, Store, keys};
 
 /// The statuses of a run that is not over.
@@ -38,6 +38,48 @@ impl Store {
         let write = Write::update(key, update);
         let write = write.when(Condition::Lacks("stop")).when(is_live());
         Ok(self.runs.write(write).await?)
+    }
+
+    /// Keeps a stop whose mark did not get through, for the tick to mark from `due_at` on. Of several, the first stays.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn request_stop(
+        &self,
+        run: &RunId,
+        mark: &StopMark,
+        due_at: Timestamp,
+    ) -> Result<(), Error> {
+        let key = keys::stop_request(run);
+        let update = Update {
+            set: attributes(&key, mark)?.into_iter().collect(),
+            ..Update::default()
+        };
+        let write = whole(key, keys::due(update, run.as_str(), Some(due_at)));
+        match self.runs.write(write.when(Condition::Absent)).await {
+            Ok(()) | Err(towpath_table::Error::Conflict) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// The stop of a run that has not been marked yet.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn stop_request(&self, run: &RunId) -> Result<Option<StopMark>, Error> {
+        let item = self.runs.get(&keys::stop_request(run)).await?;
+        item.map(record).transpose()
+    }
+
+    /// Forgets a stop that is marked now.
+    ///
+    /// # Errors
+    /// If it cannot be deleted.
+    pub async fn forget_stop_request(&self, run: &RunId) -> Result<(), Error> {
+        Ok(self
+            .runs
+            .write(Write::delete(keys::stop_request(run)))
+            .await?)
     }
 
     /// Forgets a job that is gone.

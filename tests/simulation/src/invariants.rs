@@ -16,8 +16,8 @@ pub(crate) fn is_over(head: &Item) -> bool {
 pub(crate) fn change(key: &Key, before: Option<&Item>, after: Option<&Item>) -> Result<(), String> {
     let (Some(before), Some(after)) = (before, after) else {
         return match (before, key.sk.as_str()) {
-            // Only locks and rows of what must be gone are ever deleted.
-            (Some(_), sk) if sk != "LOCK" && !sk.starts_with("REAP#") => {
+            // Only locks, kept stops and rows of what must be gone are ever deleted.
+            (Some(_), sk) if !matches!(sk, "LOCK" | "STOP") && !sk.starts_with("REAP#") => {
                 Err("a record was deleted".to_owned())
             }
             _ => Ok(()),

@@ -172,3 +172,33 @@ async fn a_job_that_takes_too_long_is_stopped() {
     world.quiet().await;
     world.standing.stop().await;
 }
+
+/// The jobs of this world have no place for a while: their directory is a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_be_placed_is_held_until_it_can_be() {
+    let world = world().await;
+    let jobs = &world.standing.jobs;
+    std::fs::write(jobs, "").unwrap();
+    let run = world.run(&job("echo placed")).await;
+    let began = world.clock.now_ms();
+    let quarter = Duration::from_secs(15 * 60);
+    let waited = |world: &World| Duration::from_millis(world.clock.now_ms() - began);
+    let held = world
+        .until(&run, |view| {
+            assert_eq!(view.summary.status, Status::Running, "{view:#?}");
+            waited(&world) > quarter
+        })
+        .await;
+    assert_eq!(held.summary.waits_for.unwrap().reason, "rest");
+    let activity = &held.steps[0].activity;
+    assert!(
+        activity.contains("its runtime did not answer"),
+        "{activity}"
+    );
+
+    std::fs::remove_file(jobs).unwrap();
+    done(&world.end(&run).await);
+    assert_eq!(world.output(&run, 0).await.trim(), "placed");
+    world.quiet().await;
+    world.standing.stop().await;
+}

@@ -10,6 +10,7 @@ mod gates;
 mod human;
 mod input;
 mod jobs;
+mod listings;
 mod races;
 mod stops;
 mod ticks;

@@ -18,7 +18,7 @@ pub(crate) struct Table {
     pub(crate) ttl: Option<String>,
     /// The name of its partition key.
     pub(crate) partition: String,
-    /// The key schema of each index.
+    /// The name of the partition key of each index.
     pub(crate) indexes: BTreeMap<String, String>,
 }
 
