@@ -243,7 +243,12 @@ fn head_update(head: &Head, before: u64) -> Result<Write, Error> {
     // A run that is to be stopped stays in the index of what is due, whoever writes its head.
     let due = head.stop.as_ref().map(|mark| mark.at);
     let update = keys::due(update(&key, head)?, &key.pk, due);
-    let write = Write::update(key, keys::live(update, head));
+    // The end of a run takes it out of the listing of live ones.
+    let update = match head.status.is_terminal() {
+        true => update.remove("live"),
+        false => update,
+    };
+    let write = Write::update(key, update);
     Ok(write.when(Condition::Equals("rev", number(before))))
 }
 

@@ -111,16 +111,11 @@ pub(crate) fn listed(update: Update, listing: String, at: impl ToString) -> Upda
         .set("listedAt", string(at))
 }
 
-/// Puts a new head into the listings of its workspace.
+/// Puts a new head into the listings of its workspace: that of all runs, and that of the live ones.
 pub(crate) fn head_listed(update: Update, head: &Head) -> Update {
     let update = listed(update, format!("{}#run", head.workspace), &head.id);
-    live(update, head)
-}
-
-/// Puts a head into the listing of live runs as long as it lives, and takes it out at its end.
-pub(crate) fn live(update: Update, head: &Head) -> Update {
     match head.status.is_terminal() {
-        true => update.remove("live"),
+        true => update,
         false => update.set("live", string(live_listing(&head.workspace))),
     }
 }
