@@ -14,23 +14,41 @@ const ANSWER_MAX: u64 = 4 * 1024 * 1024;
 /// The most that is kept of what a failed command printed, in bytes: half of it from each of its two outputs.
 const PRINTED_MAX: usize = 4 * 1024;
 
-/// Reads the answer of a command that ended well.
-pub(crate) fn read(folder: &Folder) -> Result<Answer, Failure> {
-    let path = folder.output();
-    let refused = |why: &str| {
-        Failure::new(
-            error_class::ANSWER_REFUSED,
-            format!("the answer file $TOWPATH_OUTPUT {why}"),
-        )
+/// Reads the answer of a command that ended well. What could not be kept whole is no answer.
+pub(crate) fn read(folder: &Folder, ended: &Ended) -> Result<Answer, Failure> {
+    let Some(answer) = file(folder)? else {
+        return printed(folder, ended).map(Answer::Stdout);
     };
+    // A program that does not look at the outcome of its writes leaves a shorter answer than it meant to.
+    if is_full(folder) {
+        return Err(refused(
+            "may be cut: the disk is full; make room, then retry the run",
+        ));
+    }
+    Ok(Answer::File(answer))
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::new(
+        error_class::ANSWER_REFUSED,
+        format!("the answer file $TOWPATH_OUTPUT {why}"),
+    )
+}
+
+/// Whether the file system of a job's folder has no room left.
+fn is_full(folder: &Folder) -> bool {
+    rustix::fs::statvfs(folder.path()).is_ok_and(|disk| disk.f_bavail == 0 && disk.f_blocks > 0)
+}
+
+/// The text of the answer file, if the command left one.
+fn file(folder: &Folder) -> Result<Option<String>, Failure> {
+    let path = folder.output();
     let unread = |error| refused(&format!("cannot be read: {error}"));
     match fs::metadata(&path) {
         // Asked before opening: to open a named pipe is to wait for a writer.
         Ok(meta) if !meta.is_file() => return Err(refused("is not a file")),
         Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Ok(Answer::Stdout(all_printed(folder)));
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unread(error)),
     }
     let mut bytes = Vec::new();
@@ -41,22 +59,31 @@ pub(crate) fn read(folder: &Folder) -> Result<Answer, Failure> {
             "is larger than 4 MiB; write a reference to what is large instead",
         ));
     }
-    String::from_utf8(bytes)
-        .map(Answer::File)
-        .map_err(|_| refused("is not UTF-8"))
+    let text = String::from_utf8(bytes).map_err(|_| refused("is not UTF-8"))?;
+    Ok(Some(text))
 }
 
-/// All that the command printed, or nothing if that is more than an answer may be: the log has it, and an output that
-/// was cut would look like one that was not.
-fn all_printed(folder: &Folder) -> String {
+/// All that the command printed. If that is more than an answer may be, the log has it, and the answer says so.
+fn printed(folder: &Folder, ended: &Ended) -> Result<String, Failure> {
+    if let Some(why) = &ended.lost {
+        let message = format!(
+            "what the command printed could not be kept whole ({why}), and it left no answer in $TOWPATH_OUTPUT"
+        );
+        return Err(Failure::new(error_class::ANSWER_REFUSED, message));
+    }
     let log = folder.stdout();
-    let fits = fs::metadata(&log).is_ok_and(|log| log.len() <= ANSWER_MAX);
-    let bytes = if fits {
-        fs::read(&log).unwrap_or_default()
-    } else {
-        Vec::new()
+    let unread = |error| {
+        let message = format!("what the command printed cannot be read: {error}");
+        Failure::new(error_class::ANSWER_REFUSED, message)
     };
-    String::from_utf8_lossy(&bytes).into_owned()
+    let length = fs::metadata(&log).map_err(unread)?.len();
+    if length > ANSWER_MAX {
+        return Ok(format!(
+            "(The command printed {length} bytes, which are in the job's log, and left no answer in $TOWPATH_OUTPUT.)"
+        ));
+    }
+    let bytes = fs::read(&log).map_err(unread)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The end of what a command printed, the standard error last. A command that printed nothing may have written why it
@@ -64,8 +91,8 @@ fn all_printed(folder: &Folder) -> String {
 pub(crate) fn end_of_print(folder: &Folder, ended: &Ended) -> Option<String> {
     let ends = [&ended.stdout, &ended.stderr].map(|end| last_lines(end, PRINTED_MAX / 2));
     let printed = ends.join("\n").trim().to_owned();
-    let printed = match read(folder) {
-        Ok(Answer::File(text)) if printed.is_empty() => last_lines(text.as_bytes(), PRINTED_MAX),
+    let printed = match file(folder) {
+        Ok(Some(text)) if printed.is_empty() => last_lines(text.as_bytes(), PRINTED_MAX),
         _ => printed,
     };
     (!printed.is_empty()).then_some(printed)

@@ -1,24 +1,39 @@
 //! A job's working copy: made before the command, and published after it if the job may write.
+//!
+//! What the command leaves in the repository of its working copy is hostile: git runs the filters, hooks and helpers that a
+//! repository's configuration names. So the changes are committed without credentials, under the configuration from
+//! before the command, and are pushed from a bare repository that only borrows the working copy's objects.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use serde::Serialize;
 use towpath_jobs::{Access, Checkout, error_class};
 
 use crate::error::Failure;
-use crate::folder::{Durable, write_json};
+use crate::folder::{Durable, make_dir, write_atomic, write_json};
 use crate::git::{Git, Repo, failed, is_branch};
 use crate::job::Job;
 use crate::order::Order;
 
 /// The number of tries of a push that others were faster than.
 const PUSHES: usize = 8;
+/// The reference, in the bare repository, to what others have pushed to the branch.
+const THEIRS: &str = "refs/heads/theirs";
+/// The configuration of the working copy's repository.
+const CONFIG: &str = ".git/config";
 /// The prefix of the references to the branches of the remote repository.
 const REMOTE: &str = "refs/remotes/origin/";
 
 /// A clone in the job's work directory. The user's own trees are never touched.
 pub(crate) struct WorkingCopy {
     git: Git,
+    repo: Repo,
     access: Access,
     record: Record,
+    /// The configuration of its repository, as it was before the command.
+    config: Vec<u8>,
 }
 
 /// The contents of `checkout.json`.
@@ -41,7 +56,8 @@ impl WorkingCopy {
     /// Clones the repository and checks the branch out.
     pub(crate) fn make(job: &mut Job, checkout: &Checkout, order: &Order) -> Result<Self, Failure> {
         let repo = vetted(checkout)?;
-        let mut git = Git::new(&job.folder.work(), &repo, &order.env);
+        let work = job.folder.work();
+        let login = Git::with_credentials(&work, &repo, &order.env);
         let clone = [
             "clone",
             "--quiet",
@@ -52,8 +68,8 @@ impl WorkingCopy {
             &repo.url,
             ".",
         ];
-        git.run(job, "clone the repository", &clone)?;
-        git.settle();
+        login.run(job, "clone the repository", &clone)?;
+        let git = Git::in_working_copy(&work);
         set_author(&git, job, order)?;
 
         let base = match &checkout.base {
@@ -64,17 +80,22 @@ impl WorkingCopy {
             git,
             access: checkout.access,
             record: Record {
-                repo: repo.url,
+                repo: repo.url.clone(),
                 branch: checkout.branch.clone(),
                 base,
                 base_commit: None,
                 head_commit: None,
                 pushed: false,
             },
+            repo,
+            config: Vec::new(),
         };
         copy.check_out(job)?;
         copy.record.base_commit = copy.head(job)?;
         copy.note(job)?;
+        let config = fs::read(work.join(CONFIG));
+        copy.config =
+            config.map_err(|error| failed("read its configuration", &error.to_string()))?;
         Ok(copy)
     }
 
@@ -149,10 +170,11 @@ impl WorkingCopy {
     }
 
     fn try_publish(&mut self, job: &mut Job, order: &Order) -> Result<(), Failure> {
+        self.restore(job)?;
         if self.access == Access::Write {
             self.commit(job, order)?;
             if self.is_ahead(job)? {
-                self.push(job)?;
+                self.push(job, order)?;
                 self.record.pushed = true;
             }
         }
@@ -162,10 +184,30 @@ impl WorkingCopy {
 
     /// After a command that failed: records the commit it left, if that can be told.
     pub(crate) fn note_head(mut self, job: &mut Job) {
-        if let Ok(head) = self.head(job) {
+        if let Ok(head) = self.restore(job).and_then(|()| self.head(job)) {
             self.record.head_commit = head;
             let _ = self.note(job);
         }
+    }
+
+    /// Undoes what the command has configured in the repository: git would run programs that it names.
+    fn restore(&self, job: &Job) -> Result<(), Failure> {
+        let work = job.folder.work();
+        let what = "use the working copy's repository";
+        let own = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+        if !own(&work) || !own(&work.join(".git")) {
+            return Err(failed(what, "the command replaced it"));
+        }
+        for name in ["commondir", "config.worktree", "info/attributes"] {
+            match fs::remove_file(work.join(".git").join(name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(failed(what, &format!("{name}: {error}")));
+                }
+                _ => {}
+            }
+        }
+        let written = write_atomic(&work.join(CONFIG), &self.config, Durable::No);
+        written.map_err(|error| failed(what, &error.to_string()))
     }
 
     fn commit(&self, job: &mut Job, order: &Order) -> Result<(), Failure> {
@@ -225,27 +267,29 @@ impl WorkingCopy {
     }
 
     /// Pushes the branch. If others pushed first, puts the job's commits on top of theirs and tries again.
-    fn push(&self, job: &mut Job) -> Result<(), Failure> {
+    fn push(&self, job: &mut Job, order: &Order) -> Result<(), Failure> {
         let Record { repo, branch, .. } = &self.record;
-        let (target, known) = (
-            format!("HEAD:refs/heads/{branch}"),
-            format!("{REMOTE}{branch}"),
-        );
-        let mirror = format!("+refs/heads/{branch}:{known}");
+        let (bare, login) = self.transfer(job, order)?;
+        let known = format!("{REMOTE}{branch}");
+        let theirs = format!("+refs/heads/{branch}:{THEIRS}");
+        let mirror = format!("+{THEIRS}:{known}");
         let mut words = String::new();
         for _ in 0..PUSHES {
-            let pushed = self
-                .git
-                .try_run(job, &["push", "--no-verify", "--", repo, &target])?;
+            let commit = self.head(job)?.unwrap_or_default();
+            let target = format!("{commit}:refs/heads/{branch}");
+            let pushed = login.try_run(job, &["push", "--no-verify", "--", repo, &target])?;
             if pushed.ok {
+                // What it borrowed is only needed while it lives.
+                let _ = fs::remove_dir_all(job.folder.transfer());
                 return Ok(());
             }
             words = pushed.words;
-            let fetched = self
-                .git
-                .try_run(job, &["fetch", "--quiet", "--no-tags", "--", repo, &mirror])?;
+            let fetched =
+                login.try_run(job, &["fetch", "--quiet", "--no-tags", "--", repo, &theirs])?;
+            let fetch = ["fetch", "--quiet", "--no-tags", "--", &bare, &mirror];
+            let fetched = fetched.ok && self.git.try_run(job, &fetch)?.ok;
             let contained = ["merge-base", "--is-ancestor", &known, "HEAD"];
-            let others = fetched.ok && !self.git.try_run(job, &contained)?.ok;
+            let others = fetched && !self.git.try_run(job, &contained)?.ok;
             // Another push holds the very same reference at this moment.
             let busy = ["cannot lock ref", "failed to update ref"]
                 .iter()
@@ -262,6 +306,25 @@ impl WorkingCopy {
             }
         }
         Err(failed("push the branch", &words))
+    }
+
+    /// Makes the bare repository through which changes are pushed: its path, and git with credentials in it.
+    fn transfer(&self, job: &mut Job, order: &Order) -> Result<(String, Git), Failure> {
+        let (bare, work) = (job.folder.transfer(), job.folder.work());
+        let what = "prepare the push";
+        let broken = |error: io::Error| failed(what, &error.to_string());
+        // The command may have left something there.
+        match fs::remove_dir_all(&bare) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(broken(error)),
+            _ => {}
+        }
+        make_dir(&bare.join("objects/info")).map_err(|error| failed(what, &error.to_string()))?;
+        let login = Git::with_credentials(&bare, &self.repo, &order.env).bare();
+        let init = ["init", "--quiet", "--bare", "--template=", "."];
+        login.run(job, what, &init)?;
+        let objects = format!("{}\n", work.join(".git/objects").display());
+        fs::write(bare.join("objects/info/alternates"), objects).map_err(broken)?;
+        Ok((bare.to_string_lossy().into_owned(), login))
     }
 
     fn head(&self, job: &mut Job) -> Result<Option<String>, Failure> {

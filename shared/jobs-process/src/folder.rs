@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,11 @@ pub(crate) enum Found {
     Ended(JobSnapshot),
 }
 
+/// The directory beside the folders of jobs that holds a sign of each job that was accepted.
+const SIGNS: &str = ".accepted";
+/// How long the records of an accepted job may be gone before nobody is expected to write them anew.
+const GONE: Duration = Duration::from_secs(3);
+
 /// The folder of one job.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder(PathBuf);
@@ -58,6 +63,12 @@ impl Folder {
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The job's id, which names the folder.
+    fn job(&self) -> String {
+        let name = self.0.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 
     /// The directory the command runs in.
@@ -107,6 +118,18 @@ impl Folder {
         self.0.join("lock")
     }
 
+    /// A sign, outside of the folder, that the job was accepted: a command may delete what is in its own folder.
+    pub(crate) fn sign(&self) -> PathBuf {
+        let root = self.0.parent().unwrap_or(&self.0);
+        root.join(SIGNS)
+            .join(self.0.file_name().unwrap_or_default())
+    }
+
+    /// The bare repository through which changes are pushed.
+    pub(crate) fn transfer(&self) -> PathBuf {
+        self.0.join("transfer.git")
+    }
+
     /// Makes the folder, closed to other users, if it is not there.
     pub(crate) fn create(&self) -> Result<(), Error> {
         make_dir(&self.0)
@@ -118,6 +141,11 @@ impl Folder {
 
     /// Whether a supervisor ever accepted this job, or it ended before one could.
     pub(crate) fn accepted(&self) -> bool {
+        self.has_records() || self.sign().exists()
+    }
+
+    /// Whether the folder has a record of an accepted job.
+    pub(crate) fn has_records(&self) -> bool {
         self.state_file().exists() || self.exit_file().exists()
     }
 
@@ -128,6 +156,10 @@ impl Folder {
     /// Records that the job is accepted so that it survives a power cut, with the name of the folder.
     pub(crate) fn accept(&self, state: &State) -> Result<(), Error> {
         write_json(&self.state_file(), state, Durable::Yes)?;
+        let sign = self.sign();
+        sign.parent().map_or(Ok(()), make_dir)?;
+        create_private(&sign).map_err(Error::file("make", &sign))?;
+        sign.parent().map_or(Ok(()), sync_dir)?;
         self.0.parent().map_or(Ok(()), sync_dir)
     }
 
@@ -147,9 +179,20 @@ impl Folder {
         read_json(&self.exit_file())
     }
 
-    /// Records the end of the job. Only to be called by the holder of the lock.
+    /// Records the end of the job, in a new folder if the command has deleted this one. Only to be called by the holder
+    /// of the lock.
     pub(crate) fn end(&self, snapshot: &JobSnapshot) -> Result<(), Error> {
+        if !self.exists() {
+            // Without the directory of all jobs nobody would look here.
+            let made = DirBuilder::new().mode(0o700).create(&self.0);
+            made.map_err(Error::file("make", &self.0))?;
+        }
         write_json(&self.exit_file(), snapshot, Durable::Yes)
+    }
+
+    /// Whether anybody could find a record here: false if the directory of all jobs is gone.
+    pub(crate) fn has_root(&self) -> bool {
+        self.0.parent().is_some_and(Path::is_dir)
     }
 
     pub(crate) fn stop_asked(&self) -> Result<Option<Stop>, Error> {
@@ -208,8 +251,17 @@ impl Folder {
         if let Some(end) = self.ended()? {
             return Ok(Found::Ended(end));
         }
+        let is_robbed = || !self.has_records() && self.sign().exists();
+        let since = Instant::now();
+        while is_robbed() && since.elapsed() < GONE {
+            // Its supervisor, if there is one, ends the command and records that.
+            std::thread::sleep(Duration::from_millis(50));
+        }
         if !self.exists() {
-            return Ok(Found::Nothing);
+            return Ok(match self.sign().exists() {
+                true => Found::Ended(Failure::evicted().snapshot()),
+                false => Found::Nothing,
+            });
         }
         match self.try_lock() {
             Ok(Some(lock)) => self.settle(&lock),
@@ -230,10 +282,12 @@ impl Folder {
         if let Some(end) = self.ended()? {
             return Ok(Found::Ended(end));
         }
-        let failure = if let Some(state) = self.state()? {
-            if let Some(group) = &state.group {
-                system::kill_leftover(group)?;
+        let state = self.state()?;
+        let failure = if state.is_some() || self.sign().exists() {
+            if let Some(group) = state.and_then(|state| state.group) {
+                system::kill_leftover(&group)?;
             }
+            system::kill_strays_of(&self.job())?;
             Failure::evicted()
         } else if self.stop_asked()?.is_some() {
             Failure::stopped()
@@ -305,7 +359,7 @@ pub(crate) fn write_json<T: Serialize>(
 }
 
 /// Replaces a file in one step: a reader sees it as it was or as it will be.
-fn write_atomic(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let unique = format!(
         "tmp-{}-{}",

@@ -1,4 +1,8 @@
-//! Git, as a supervisor uses it: fully configured, without prompts, and never outside the working copy.
+//! Git, as a supervisor uses it: fully configured, without prompts, and never outside the directory it is given.
+//!
+//! There are two sorts. One has credentials, and works only in repositories that no command of a job has touched: what a
+//! command leaves in a repository (filters, hooks, helpers) is run by git. The other works in the working copy, and has
+//! none.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,10 +12,10 @@ use towpath_jobs::{error_class, last_lines};
 use crate::error::Failure;
 use crate::group::Launch;
 use crate::job::Job;
-use crate::order::inherited;
+use crate::order::{OF_GIT, inherited};
 use crate::output::WORDS_MAX;
 
-/// The variables of a job's environment that git gets to see: how to log in, and whom to trust.
+/// The variables of a job's environment that git gets to see when it logs in: how to log in, and whom to trust.
 const OF_THE_JOB: [&str; 4] = [
     "GIT_ASKPASS",
     "GIT_SSH_COMMAND",
@@ -48,28 +52,55 @@ pub(crate) struct Said {
 }
 
 impl Git {
-    /// Git in `dir`, which holds no repository yet, for work with `repo`.
-    pub(crate) fn new(dir: &Path, repo: &Repo, job_env: &BTreeMap<String, String>) -> Self {
-        let mut env = inherited(&["SSH_AUTH_SOCK", "XDG_CONFIG_HOME"]);
+    /// Git that can log in to `repo`, in a directory that no command of the job has touched.
+    pub(crate) fn with_credentials(
+        dir: &Path,
+        repo: &Repo,
+        job_env: &BTreeMap<String, String>,
+    ) -> Self {
+        let mut env = inherited(&OF_GIT);
         for name in OF_THE_JOB {
             if let Some(value) = job_env.get(name) {
                 env.insert(name.to_owned(), value.clone());
             }
         }
+        // Here the credentials are neither among the arguments, which all users can see, nor in a configuration.
+        let full = repo.with_credentials.as_ref();
+        let login = full.map(|full| (format!("url.{full}.insteadOf"), repo.url.clone()));
+        Self::new(dir, env, login, repo.secrets.clone())
+    }
+
+    /// From now on only the bare repository in this directory is used.
+    pub(crate) fn bare(mut self) -> Self {
+        let dir = self.dir.to_string_lossy().into_owned();
+        self.env.insert("GIT_DIR".to_owned(), dir);
+        self
+    }
+
+    /// Git in the working copy `dir`, without credentials. Only the repository in it is used, even if it disappears.
+    pub(crate) fn in_working_copy(dir: &Path) -> Self {
+        let mut env = inherited(&["XDG_CONFIG_HOME"]);
+        let shown = dir.to_string_lossy().into_owned();
+        env.insert("GIT_DIR".to_owned(), format!("{shown}/.git"));
+        env.insert("GIT_WORK_TREE".to_owned(), shown);
+        Self::new(dir, env, None, Vec::new())
+    }
+
+    fn new(
+        dir: &Path,
+        mut env: BTreeMap<String, String>,
+        login: Option<(String, String)>,
+        secrets: Vec<String>,
+    ) -> Self {
         // The working copy recognises some of its messages.
         env.insert("LC_ALL".to_owned(), "C".to_owned());
         env.insert("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned());
         env.insert("GIT_ALLOW_PROTOCOL".to_owned(), SCHEMES.join(":"));
         env.insert("GIT_EDITOR".to_owned(), "true".to_owned());
-        let mut settings: Vec<(String, String)> = SETTINGS
+        let settings = SETTINGS
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        if let Some(full) = &repo.with_credentials {
-            // Here the credentials are neither among the arguments, which all users can see, nor in the working copy's
-            // configuration.
-            settings.push((format!("url.{full}.insteadOf"), repo.url.clone()));
-        }
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings: Vec<(String, String)> = settings.chain(login).collect();
         env.insert("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string());
         for (index, (name, value)) in settings.into_iter().enumerate() {
             env.insert(format!("GIT_CONFIG_KEY_{index}"), name);
@@ -78,15 +109,8 @@ impl Git {
         Self {
             dir: dir.to_owned(),
             env,
-            secrets: repo.secrets.clone(),
+            secrets,
         }
-    }
-
-    /// From now on only the repository in this directory is used, even if it disappears.
-    pub(crate) fn settle(&mut self) {
-        let dir = self.dir.to_string_lossy().into_owned();
-        self.env.insert("GIT_DIR".to_owned(), format!("{dir}/.git"));
-        self.env.insert("GIT_WORK_TREE".to_owned(), dir);
     }
 
     /// Runs a git command to its end. Fails only if the job ends, or git cannot be run.
@@ -281,7 +305,7 @@ mod tests {
             &repo.secrets,
         );
         assert_eq!(said, "no access to 'https://***@example.com' with ***");
-        let git = Git::new(Path::new("/w"), &repo, &BTreeMap::new());
+        let git = Git::with_credentials(Path::new("/w"), &repo, &BTreeMap::new());
         let keys: Vec<_> = git
             .env
             .iter()

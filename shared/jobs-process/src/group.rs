@@ -71,6 +71,7 @@ impl Group {
         command
             .args(["supervise", "--dir"])
             .arg(&launch.dir)
+            .env_clear()
             .env(LAUNCHER, "1")
             .process_group(0);
         command
@@ -129,9 +130,12 @@ impl Group {
     pub(crate) fn end(mut self, grace: Duration) -> Ended {
         if self.has_living() {
             system::signal(&self.identity, Signal::TERM);
-            if !self.gone_within(grace) {
+            let since = Instant::now();
+            let mut gone = self.gone_within(grace);
+            // Again and again: a process that begins another meanwhile may do so between a look and a signal.
+            while !gone && since.elapsed() < grace + DYING {
                 system::signal(&self.identity, Signal::KILL);
-                self.gone_within(DYING);
+                gone = self.gone_within(LOOK);
             }
         }
         let status = if self.exited_within(Duration::ZERO) {
@@ -139,10 +143,12 @@ impl Group {
         } else {
             None
         };
+        let (stdout, stderr) = (self.stdout.finish(), self.stderr.finish());
         Ended {
             status,
-            stdout: self.stdout.finish(),
-            stderr: self.stderr.finish(),
+            stdout: stdout.end,
+            stderr: stderr.end,
+            lost: stdout.lost.or(stderr.lost),
         }
     }
 
@@ -172,6 +178,8 @@ pub(crate) struct Ended {
     pub(crate) status: Option<ExitStatus>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
+    /// The reason its logs do not hold all that it printed.
+    pub(crate) lost: Option<String>,
 }
 
 impl LaunchError {
@@ -208,6 +216,7 @@ pub(crate) fn is_launcher() -> bool {
 
 /// Waits to be told what to run, and becomes that program.
 pub(crate) fn launcher() -> ExitCode {
+    system::shelter();
     // A duplicate that closes when the program takes over. The program's own standard input is empty.
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else {
         return ExitCode::FAILURE;

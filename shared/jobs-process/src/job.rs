@@ -10,9 +10,12 @@ use crate::error::{Error, Failure};
 use crate::folder::{Folder, Found, Lock, State};
 use crate::group::{Ended, Group, Launch, LaunchError};
 use crate::order::Order;
+use crate::owner::Owner;
 
 /// How often the request to stop is looked for. A file that stays cannot be missed, as a signal can.
 const STOP_LOOK: Duration = Duration::from_millis(200);
+/// The longest pause between two tries to record an end.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long what a command left running may tidy up once the command itself has ended.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
 
@@ -26,6 +29,8 @@ pub(crate) struct Job {
     max_run: Duration,
     /// `None`: the deadline is further away than an `Instant` can tell.
     deadline: Option<Instant>,
+    /// The process that the job ends with, if it does not outlive the cloud it was started in.
+    owner: Option<Owner>,
 }
 
 impl Job {
@@ -57,6 +62,7 @@ impl Job {
         };
         folder.accept(&state)?;
         Ok(Some(Self {
+            owner: Owner::of(folder.path()),
             folder,
             _lock: lock,
             state,
@@ -97,6 +103,9 @@ impl Job {
             .map_or(self.grace.min(LEFTOVER_GRACE), |(_, grace)| *grace);
         let ended = group.end(grace);
         self.state.group = None;
+        if !self.folder.has_records() {
+            return Err(robbed());
+        }
         if let Err(error) = self.folder.note(&self.state) {
             complain(&error.to_string());
         }
@@ -123,6 +132,12 @@ impl Job {
 
     /// The failure by which the job must end now, and the grace it is given.
     fn interruption(&self) -> Option<(Failure, Duration)> {
+        if !self.folder.has_records() {
+            return Some((robbed(), Duration::ZERO));
+        }
+        if self.owner.as_ref().is_some_and(Owner::is_gone) {
+            return Some((Failure::stopped(), self.grace.min(LEFTOVER_GRACE)));
+        }
         match self.folder.stop_asked() {
             Ok(Some(stop)) => return Some((Failure::stopped(), stop.grace)),
             Ok(None) => {}
@@ -141,10 +156,41 @@ impl Job {
         })
     }
 
-    /// Records the end of the job.
+    /// Records the end of the job, however long it takes until that is possible: an end that is not on record would be
+    /// taken for an eviction, and its work be done again. Returns an error if there is no place for it any more.
     pub(crate) fn end(&self, snapshot: &JobSnapshot) -> Result<(), Error> {
-        self.folder.end(snapshot)
+        let mut pause = STOP_LOOK;
+        loop {
+            let Err(error) = self.folder.end(snapshot) else {
+                return Ok(());
+            };
+            if !self.folder.has_root() || self.owner.as_ref().is_some_and(Owner::is_gone) {
+                return Err(error);
+            }
+            complain(&format!(
+                "the end of the job cannot be recorded yet: {error}"
+            ));
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
+
+    /// Removes the folder of a job whose owner is gone: nobody will.
+    pub(crate) fn leave(&self) {
+        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.is_gone()) {
+            let _ = std::fs::remove_dir_all(self.folder.path());
+            let _ = std::fs::remove_file(self.folder.sign());
+            owner.clear();
+        }
+    }
+}
+
+/// The failure of a job whose command has deleted the job's records.
+fn robbed() -> Failure {
+    Failure::new(
+        error_class::ANSWER_REFUSED,
+        "the command deleted the folder of its own job; it may change what is in its work directory",
+    )
 }
 
 /// Writes a line into the supervisor's log. If that is impossible (the disk is full), the job goes on all the same.

@@ -29,6 +29,7 @@ mod group;
 mod job;
 mod order;
 mod output;
+mod owner;
 mod root;
 mod runtime;
 mod supervise;
@@ -36,6 +37,7 @@ mod system;
 mod watch;
 
 pub use error::Error;
+pub use owner::Ownership;
 pub use runtime::ProcessRuntime;
 pub use supervise::supervise;
 pub use watch::Watcher;

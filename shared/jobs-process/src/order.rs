@@ -40,8 +40,33 @@ impl Order {
     }
 }
 
-/// The part of this process's environment that a command gets to see, beneath its own.
-const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "USER"];
+/// The part of this process's environment that a command gets to see, beneath its own: what any program needs to find
+/// others, its user, and the way out of this network.
+const INHERITED: [&str; 17] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// What git needs, too, to log in as the user would.
+pub(crate) const OF_GIT: [&str; 2] = ["SSH_AUTH_SOCK", "XDG_CONFIG_HOME"];
+
+/// The part of this process's environment that a supervisor gets to see: whoever looks at it finds no secrets there.
+pub(crate) const OF_SUPERVISORS: [&str; 2] = OF_GIT;
 
 /// The inherited part of a command's environment, and the variables named in `more`.
 pub(crate) fn inherited(more: &[&str]) -> BTreeMap<String, String> {

@@ -33,7 +33,17 @@ struct Kept {
     /// Bytes beyond the cap.
     omitted: u64,
     tail: VecDeque<u8>,
+    /// The reason the log lacks something that was printed.
+    lost: Option<String>,
     closed: bool,
+}
+
+/// What is left of a stream when its writers are gone.
+pub(crate) struct Printed {
+    /// Its end.
+    pub(crate) end: Vec<u8>,
+    /// The reason its log does not hold all of it, in words for people.
+    pub(crate) lost: Option<String>,
 }
 
 impl Stream {
@@ -59,6 +69,7 @@ impl Stream {
             logged: 0,
             omitted: 0,
             tail: VecDeque::new(),
+            lost: None,
             closed: false,
         };
         let shared = Arc::new(Mutex::new(kept));
@@ -73,12 +84,15 @@ impl Stream {
         Ok(Self { shared, ended })
     }
 
-    /// The end of the stream. To be called when its writers are gone.
-    pub(crate) fn finish(self) -> Vec<u8> {
+    /// What is left of the stream. To be called when its writers are gone.
+    pub(crate) fn finish(self) -> Printed {
         let _ = self.ended.recv_timeout(DRAIN);
         let mut kept = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         kept.close();
-        kept.tail.iter().copied().collect()
+        Printed {
+            end: kept.tail.iter().copied().collect(),
+            lost: kept.lost.take(),
+        }
     }
 }
 
@@ -113,10 +127,12 @@ impl Kept {
         self.tail.drain(..excess);
     }
 
-    /// A log that cannot be written (the disk is full) does not fail the job: the end of the stream is in memory.
+    /// A log that cannot be written (the disk is full) does not keep the command from going on: the end of the stream
+    /// is in memory, and what was lost is told when the command has ended.
     fn write(&mut self, bytes: &[u8]) {
-        if let Some(log) = &mut self.log {
-            let _ = log.write_all(bytes);
+        let written = self.log.as_mut().map_or(Ok(()), |log| log.write_all(bytes));
+        if let Err(error) = written {
+            self.lost.get_or_insert_with(|| error.to_string());
         }
     }
 
@@ -141,6 +157,9 @@ impl Kept {
                     .as_bytes(),
             );
             self.write(&last);
+            let most = self.cap / (1024 * 1024);
+            self.lost
+                .get_or_insert_with(|| format!("a log holds {most} MiB"));
         }
     }
 }
@@ -191,7 +210,8 @@ mod tests {
         let path = dir.path().join("stdout.log");
         let printed = format!("first{}last", ".".repeat(200_000));
         let stream = Stream::read_capped(Some(io::Cursor::new(printed)), Some(&path), 10).unwrap();
-        assert!(stream.finish().ends_with(b"..last"));
+        let printed = stream.finish();
+        assert!(printed.end.ends_with(b"..last") && printed.lost.is_some());
         let log = std::fs::read_to_string(&path).unwrap();
         assert!(
             log.starts_with(
@@ -206,6 +226,18 @@ mod tests {
                 .trim_start_matches('.'),
             "last\n"
         );
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_told() {
+        let full = Path::new("/dev/full");
+        if !full.exists() {
+            return;
+        }
+        let stream = Stream::read(Some(io::Cursor::new("words")), Some(full)).unwrap();
+        let printed = stream.finish();
+        assert_eq!(printed.end, b"words");
+        assert!(printed.lost.unwrap().contains("No space left"));
     }
 
     #[test]

@@ -66,6 +66,13 @@ impl Root {
             .0
             .join(format!("{REMOVED}{job}-{}", std::process::id()));
         fs::rename(folder.path(), &aside).map_err(Error::file("rename", folder.path()))?;
+        let sign = folder.sign();
+        match fs::remove_file(&sign) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::file("delete", &sign)(error));
+            }
+            _ => {}
+        }
         delete(&aside)
     }
 

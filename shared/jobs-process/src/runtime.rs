@@ -15,8 +15,7 @@ use towpath_jobs::{
 
 use crate::error::Error;
 use crate::folder::{Folder, Found, Stop, create_private};
-use crate::group::LAUNCHER;
-use crate::order::{KNOWN, Order, TAKEN};
+use crate::order::{KNOWN, OF_SUPERVISORS, Order, TAKEN, inherited};
 use crate::output::tail_of_logs;
 use crate::root::Root;
 use crate::system;
@@ -192,7 +191,8 @@ impl Inner {
         command
             .args(["supervise", "--dir"])
             .arg(folder.path())
-            .env_remove(LAUNCHER)
+            .env_clear()
+            .envs(inherited(&OF_SUPERVISORS))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log);

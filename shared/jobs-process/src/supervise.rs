@@ -16,13 +16,16 @@ use crate::group::{self, Ended, Launch};
 use crate::job::{Job, complain};
 use crate::order::{KNOWN, Order, TAKEN, inherited};
 use crate::output::WORDS_MAX;
+use crate::system;
 
 /// Supervises the job whose folder is `dir`: reads its request from standard input, says on standard output whether it
 /// accepted the job, and returns when the job is over. The program calls this for `supervise --dir DIR`.
 pub fn supervise(dir: &Path) -> ExitCode {
+    system::close_inherited();
     if group::is_launcher() {
         return group::launcher();
     }
+    system::shelter();
     // Away from the caller's terminal and process group, whose Ctrl-C is not meant for the job. Fails only for the
     // leader of a group, which is out of reach already.
     let _ = rustix::process::setsid();
@@ -53,15 +56,14 @@ fn read_order() -> Result<Order, Error> {
 
 fn see_through(mut job: Job, order: &Order) -> ExitCode {
     let end = carry_out(&mut job, order).unwrap_or_else(Failure::snapshot);
-    match job.end(&end) {
+    let ended = job.end(&end);
+    if let Err(error) = &ended {
+        complain(&format!("the end of the job is on no record: {error}"));
+    }
+    job.leave();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The job will read as evicted, which is what it comes to.
-            complain(&format!(
-                "the end of the job could not be recorded: {error}"
-            ));
-            ExitCode::FAILURE
-        }
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
@@ -117,7 +119,7 @@ fn text(path: &Path) -> Result<String, Failure> {
 
 /// The end of a job whose command has ended.
 fn conclude(job: &mut Job, order: &Order, ended: &Ended, copy: Option<WorkingCopy>) -> JobSnapshot {
-    let answered = judge(ended).and_then(|()| answer::read(&job.folder));
+    let answered = judge(ended).and_then(|()| answer::read(&job.folder, ended));
     let end = match answered {
         Ok(answer) => {
             let published = copy.map_or(Ok(()), |copy| copy.publish(job, order));

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, getsid, kill_process_group};
+use rustix::process::{Pid, Signal, getsid, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
 use towpath_jobs::ResourceStats;
 
@@ -51,17 +51,64 @@ pub(crate) const DYING: Duration = Duration::from_secs(10);
 /// The interval at which a group that is ending is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
+/// Makes this process one that keeps what it is told: processes that its children leave behind become its own, and no
+/// other process of the same user can read its memory or its environment. Linux only; elsewhere nothing of the kind is
+/// possible.
+pub(crate) fn shelter() {
+    platform::shelter();
+}
+
+/// Closes every descriptor but the three standard ones. To be called before anything is opened: what is open then was
+/// left open by whoever started the cloud, and is none of a job's business.
+pub(crate) fn close_inherited() {
+    let names = std::fs::read_dir("/dev/fd").into_iter().flatten();
+    let open: Vec<i32> = names
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // The one by which the names were read is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
 /// Sends a signal to a group. Does nothing if the group is gone.
-pub(crate) fn signal(group: &Identity, signal: Signal) {
+fn signal_group(group: &Identity, signal: Signal) {
     if let Some(pid) = group.pid() {
         let _ = kill_process_group(pid, signal);
     }
 }
 
-/// Whether a process of the group is alive. The leader is a child of this process and not waited for, so the number is
-/// still the group's.
+/// Sends a signal to a group that this process, its supervisor, has started, and to what has left the group.
+pub(crate) fn signal(group: &Identity, signal: Signal) {
+    signal_group(group, signal);
+    for stray in platform::strays(group.pgid) {
+        let _ = Pid::from_raw(stray).map(|pid| kill_process(pid, signal));
+    }
+}
+
+/// Whether a process of the group is alive, or one that has left the group. The leader is a child of this process and not
+/// waited for, so the number is still the group's.
 pub(crate) fn has_living(group: &Identity) -> bool {
-    platform::has_living(group.pgid)
+    platform::has_living(group.pgid) || !platform::strays(group.pgid).is_empty()
+}
+
+/// Kills the processes that a dead supervisor left of this job and that its group does not have: they are known by their
+/// environment.
+pub(crate) fn kill_strays_of(job: &str) -> Result<(), Error> {
+    let since = Instant::now();
+    loop {
+        let strays = platform::marked(&format!("TOWPATH_JOB_ID={job}"));
+        let Some(first) = strays.first() else {
+            return Ok(());
+        };
+        if since.elapsed() > DYING {
+            return Err(Error::Leftover { pgid: *first });
+        }
+        for stray in strays {
+            let _ = Pid::from_raw(stray).map(|pid| kill_process(pid, Signal::KILL));
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Kills what a dead supervisor left of this group.
@@ -71,7 +118,7 @@ pub(crate) fn kill_leftover(group: &Identity) -> Result<(), Error> {
         if since.elapsed() > DYING {
             return Err(Error::Leftover { pgid: group.pgid });
         }
-        signal(group, Signal::KILL);
+        signal_group(group, Signal::KILL);
         std::thread::sleep(LOOK);
     }
     Ok(())
@@ -94,6 +141,7 @@ mod platform {
     #[derive(Debug, PartialEq)]
     pub(super) struct Stat {
         pid: i32,
+        parent: i32,
         dead: bool,
         group: i32,
         session: i32,
@@ -114,6 +162,7 @@ mod platform {
             let number = |at: usize| field(at)?.parse::<u64>().ok();
             Some(Self {
                 pid: pid.parse().ok()?,
+                parent: field(4)?.parse().ok()?,
                 dead: matches!(field(3)?, "Z" | "X"),
                 group: field(5)?.parse().ok()?,
                 session: field(6)?.parse().ok()?,
@@ -130,14 +179,57 @@ mod platform {
         ))
     }
 
-    fn members(pgid: i32) -> Vec<Stat> {
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return Vec::new();
-        };
+    fn pids() -> Vec<i32> {
+        let entries = fs::read_dir("/proc").into_iter().flatten();
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter_map(stat)
-            .filter(|stat| stat.group == pgid)
+        pids.collect()
+    }
+
+    fn members(pgid: i32) -> Vec<Stat> {
+        let all = pids().into_iter().filter_map(stat);
+        all.filter(|stat| stat.group == pgid).collect()
+    }
+
+    pub(super) fn shelter() {
+        use rustix::process::{
+            DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior,
+        };
+        // Both can only fail on kernels that do not know them.
+        let _ = set_child_subreaper(Some(getpid()));
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+
+    /// The living descendants of this process that are not in the group.
+    pub(super) fn strays(pgid: i32) -> Vec<i32> {
+        let all: Vec<Stat> = pids().into_iter().filter_map(stat).collect();
+        let ours = rustix::process::getpid().as_raw_pid();
+        descendants(ours, &all)
+            .into_iter()
+            .filter(|stat| !stat.dead && stat.group != pgid)
+            .map(|stat| stat.pid)
             .collect()
+    }
+
+    fn descendants(of: i32, all: &[Stat]) -> Vec<&Stat> {
+        let mut found: Vec<&Stat> = Vec::new();
+        let mut parents = vec![of];
+        while let Some(parent) = parents.pop() {
+            for stat in all.iter().filter(|stat| stat.parent == parent) {
+                parents.push(stat.pid);
+                found.push(stat);
+            }
+        }
+        found
+    }
+
+    /// The living processes whose environment holds this, as `NAME=value`.
+    pub(super) fn marked(variable: &str) -> Vec<i32> {
+        let is_marked = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let mut all = environment.split(|byte| *byte == 0);
+            all.any(|it| it == variable.as_bytes()) && stat(*pid).is_some_and(|stat| !stat.dead)
+        };
+        pids().into_iter().filter(is_marked).collect()
     }
 
     pub(super) fn boot() -> Option<String> {
@@ -200,6 +292,7 @@ mod platform {
         fn member(pid: i32, session: i32, start: u64, dead: bool) -> Stat {
             Stat {
                 pid,
+                parent: 60,
                 dead,
                 group: 70,
                 session,
@@ -224,6 +317,7 @@ mod platform {
                 "70 (a) R 1 (b) S 60 70 60 0 -1 0 1 2 3 4 10 20 30 40 20 0 1 0 1000 5000 7 9\n";
             let expected = Stat {
                 pid: 70,
+                parent: 60,
                 dead: false,
                 group: 70,
                 session: 60,
@@ -232,6 +326,18 @@ mod platform {
                 pages: 7,
             };
             assert_eq!(Stat::parse(text), Some(expected));
+        }
+
+        #[test]
+        fn descendants_are_found_through_their_parents() {
+            let (mut child, mut grandchild) = (member(70, 60, 0, false), member(71, 71, 0, false));
+            (child.parent, grandchild.parent) = (60, 70);
+            let mut other = member(72, 72, 0, false);
+            other.parent = 1;
+            let all = [grandchild, other, child];
+            let mut found: Vec<i32> = descendants(60, &all).iter().map(|it| it.pid).collect();
+            found.sort_unstable();
+            assert_eq!(found, [70, 71]);
         }
 
         #[test]
@@ -275,6 +381,16 @@ mod platform {
 
     pub(super) fn boot() -> Option<String> {
         None
+    }
+
+    pub(super) fn shelter() {}
+
+    pub(super) fn strays(_pgid: i32) -> Vec<i32> {
+        Vec::new()
+    }
+
+    pub(super) fn marked(_variable: &str) -> Vec<i32> {
+        Vec::new()
     }
 
     pub(super) fn start_of(_pid: i32) -> Option<u64> {

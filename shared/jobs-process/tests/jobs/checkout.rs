@@ -18,6 +18,7 @@ trials![
     names_that_could_run_a_command_are_refused,
     a_repository_that_is_not_there_fails_with_gits_words,
     credentials_in_an_address_are_used_and_never_told,
+    what_a_command_leaves_in_the_repository_gets_no_credentials,
     git_in_a_job_without_checkout_finds_no_repository_around_it,
 ];
 
@@ -309,6 +310,55 @@ async fn credentials_in_an_address_are_used_and_never_told() {
         message(&end).contains("***@localhost") && !message(&end).contains("hunter2"),
         "{end:?}"
     );
+}
+
+/// Git over ssh to this very machine: whoever it was told to log in as stands in its arguments.
+fn ssh(bench: &Bench, request: &mut JobRequest) -> String {
+    let login = bench.path("login");
+    let script = "#!/bin/sh\necho \"$@\" >> $0.seen\nfor last; do :; done\neval \"$last\"\n";
+    std::fs::write(&login, script).unwrap();
+    let command = format!("sh {login}");
+    let env = &mut work(request).env;
+    env.insert("GIT_SSH_COMMAND".to_owned(), command);
+    format!("{login}.seen")
+}
+
+async fn what_a_command_leaves_in_the_repository_gets_no_credentials() {
+    let bench = Bench::new();
+    let origin = Origin::new(&bench);
+    let leak = bench.path("leak");
+    let spy = bench.path("spy");
+    std::fs::write(&spy, format!("#!/bin/sh\nenv >> {leak}\ncat\n")).unwrap();
+    let text = format!(
+        "echo '* filter=spy diff=spy merge=spy' > .gitattributes; cp .gitattributes .git/info-attributes; \
+         mkdir -p .git/info .git/hooks; cp .gitattributes .git/info/attributes; \
+         for it in filter.spy.clean filter.spy.smudge filter.spy.process diff.external core.sshCommand \
+         core.fsmonitor credential.helper remote.origin.receivepack remote.origin.uploadpack gpg.program; \
+         do git config $it 'sh {spy}'; done; \
+         git config core.hooksPath .git/hooks; git config commit.gpgSign true; \
+         for it in pre-commit pre-push post-commit reference-transaction; do cp {spy} .git/hooks/$it; chmod +x .git/hooks/$it; done; \
+         git config core.worktree /tmp; git config url.ssh://evil@localhost/.insteadOf ssh://localhost/; \
+         echo more > file"
+    );
+    let mut request = origin.job("work", Access::Write, &text);
+    work(&mut request).checkout.as_mut().unwrap().repo =
+        format!("ssh://bot:hunter2@localhost{}", origin.0);
+    let seen = ssh(&bench, &mut request);
+    let end = bench.run(&request).await;
+    done(&end);
+    assert_eq!(origin.git(&["show", "work:file"]), "more");
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(
+        seen.lines().count() >= 2 && !seen.contains("evil"),
+        "{seen}"
+    );
+    assert!(
+        seen.lines()
+            .all(|line| line.contains("bot:hunter2@localhost")),
+        "{seen}"
+    );
+    let leaked = std::fs::read_to_string(leak).unwrap_or_default();
+    assert!(!leaked.contains("hunter2"), "{leaked}");
 }
 
 async fn git_in_a_job_without_checkout_finds_no_repository_around_it() {

@@ -16,7 +16,13 @@ trials![
     a_command_killed_by_another_failed_by_signal,
     a_job_may_not_run_longer_than_it_may,
     what_a_command_leaves_running_is_ended,
-    a_daemon_that_left_the_group_does_not_hold_the_job_up,
+    a_daemon_that_left_the_group_is_ended_with_the_job,
+    a_daemon_does_not_outlive_a_job_that_lost_its_supervisor,
+    a_print_that_could_not_be_kept_whole_is_no_answer,
+    a_job_that_deletes_its_own_folder_fails_and_is_not_run_again,
+    a_job_that_ends_its_supervisor_too_is_evicted_and_not_run_again,
+    an_end_that_cannot_be_written_is_written_later,
+    a_job_ends_with_the_owner_of_its_root,
     the_last_lines_can_be_read_while_the_job_runs,
     a_removed_job_is_forgotten_and_a_live_one_stays,
 ];
@@ -68,8 +74,10 @@ async fn what_was_printed_is_the_answer_whole_or_not_at_all() {
     };
     assert_eq!(text, "é\n".repeat(20_000) + "last");
     let end = bench.run(&script("head -c 4194305 /dev/zero")).await;
-    assert_eq!(end.status, JobStatus::Terminated);
-    assert_eq!(end.answer, Some(Answer::Stdout(String::new())));
+    let Some(Answer::Stdout(text)) = end.answer else {
+        panic!("{end:?}")
+    };
+    assert!(text.contains("printed 4194305 bytes"), "{text}");
 }
 
 async fn an_exit_code_is_told_with_the_last_words() {
@@ -162,31 +170,133 @@ async fn what_a_command_leaves_running_is_ended() {
     living.is_abandoned();
 }
 
-async fn a_daemon_that_left_the_group_does_not_hold_the_job_up() {
+#[cfg(target_os = "linux")]
+async fn a_daemon_that_left_the_group_is_ended_with_the_job() {
     let bench = Bench::new();
-    let (gate, up) = bench.pipe("up");
-    let go = bench.path("go");
-    assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
+    let (pipe, living) = bench.pipe("living");
+    let out = bench.path("out");
+    assert!(Command::new("mkfifo").arg(&out).status().unwrap().success());
     // `setsid` ends the group membership; the script waits so that the daemon is out before it ends itself.
-    let daemon = format!(
-        "echo out > {}; read go < {go}; echo survived > {gate}",
-        bench.path("out")
-    );
-    assert!(
-        Command::new("mkfifo")
-            .arg(bench.path("out"))
-            .status()
-            .unwrap()
-            .success()
-    );
-    let text = format!(
-        "setsid sh -c '{daemon}' & read out < {}; echo done",
-        bench.path("out")
-    );
-    let end = bench.run(&script(&text)).await;
+    let daemon =
+        format!("exec 9> {pipe} 0<&- 1<&- 2<&-; trap \"\" TERM; echo out > {out}; sleep 1000");
+    let text = format!("setsid sh -c '{daemon}' & read out < {out}; echo done");
+    let end = bench
+        .run(&JobRequest {
+            grace: Duration::ZERO,
+            ..script(&text)
+        })
+        .await;
     assert_eq!(end.answer, Some(Answer::Stdout("done\n".to_owned())));
-    fs::write(&go, "go\n").unwrap();
-    assert_eq!(up.next(), "survived");
+    living.is_abandoned();
+}
+
+#[cfg(target_os = "linux")]
+async fn a_daemon_does_not_outlive_a_job_that_lost_its_supervisor() {
+    let bench = Bench::new();
+    let (pipe, living) = bench.pipe("living");
+    let (gate, up) = bench.pipe("up");
+    let text = format!("setsid sh -c 'exec 9> {pipe}; echo up > {gate}; sleep 1000' & sleep 1000");
+    let request = script(&text);
+    bench.start(&request).await;
+    up.next();
+    let supervisor = bench.supervisor(&request.job);
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    let end = bench.end_of(&request.job).await;
+    assert_eq!(class(&end), Some(error_class::EVICTED));
+    living.is_abandoned();
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn a_daemon_that_left_the_group_is_ended_with_the_job() {}
+#[cfg(not(target_os = "linux"))]
+async fn a_daemon_does_not_outlive_a_job_that_lost_its_supervisor() {}
+
+async fn a_print_that_could_not_be_kept_whole_is_no_answer() {
+    let bench = Bench::new();
+    let full = |request: &JobRequest| {
+        let folder = bench.folder(&request.job);
+        fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink("/dev/full", folder.join("stdout.log")).unwrap();
+    };
+    let request = script("echo words");
+    full(&request);
+    let end = bench.run(&request).await;
+    assert_eq!(class(&end), Some(error_class::ANSWER_REFUSED), "{end:?}");
+    assert!(message(&end).contains("No space left"), "{end:?}");
+    let request = script("echo words; echo answer > $TOWPATH_OUTPUT");
+    full(&request);
+    let end = bench.run(&request).await;
+    assert_eq!(end.answer, Some(Answer::File("answer\n".to_owned())));
+}
+
+async fn a_job_that_deletes_its_own_folder_fails_and_is_not_run_again() {
+    let bench = Bench::new();
+    let ran = bench.path("ran");
+    let delete = format!("echo ran >> {ran}; rm -rf \"${{TOWPATH_OUTPUT%/*}}\"");
+    for text in [delete.clone(), format!("{delete}; sleep 1000")] {
+        fs::write(&ran, "").unwrap();
+        let request = script(&text);
+        let end = bench.run(&request).await;
+        assert_eq!(class(&end), Some(error_class::ANSWER_REFUSED), "{end:?}");
+        assert!(message(&end).contains("deleted the folder"), "{end:?}");
+        bench.start(&request).await;
+        assert_eq!(fs::read_to_string(&ran).unwrap(), "ran\n");
+    }
+}
+
+#[cfg(target_os = "linux")]
+async fn a_job_that_ends_its_supervisor_too_is_evicted_and_not_run_again() {
+    let bench = Bench::new();
+    let (pipe, living) = bench.pipe("living");
+    let (gate, up) = bench.pipe("up");
+    let text = format!(
+        "exec 9> {pipe}; rm -rf \"${{TOWPATH_OUTPUT%/*}}\"; kill -9 $PPID; echo up > {gate}; sleep 1000"
+    );
+    let request = script(&text);
+    bench.start(&request).await;
+    up.next();
+    bench.start(&request).await;
+    bench
+        .runtime
+        .stop(&request.job, Duration::ZERO)
+        .await
+        .unwrap();
+    let end = bench.end_of(&request.job).await;
+    assert_eq!(class(&end), Some(error_class::EVICTED), "{end:?}");
+    living.is_abandoned();
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn a_job_that_ends_its_supervisor_too_is_evicted_and_not_run_again() {}
+
+async fn an_end_that_cannot_be_written_is_written_later() {
+    let bench = Bench::new();
+    let request = script("mkdir -p \"${TOWPATH_OUTPUT%/*}/exit.json/in-the-way\"; echo done");
+    bench.start(&request).await;
+    let folder = bench.folder(&request.job);
+    let said = || fs::read_to_string(folder.join("supervisor.log")).unwrap_or_default();
+    while !said().contains("cannot be recorded yet") {
+        tokio::task::yield_now().await;
+    }
+    fs::remove_dir_all(folder.join("exit.json")).unwrap();
+    let end = bench.end_of(&request.job).await;
+    assert_eq!(end.answer, Some(Answer::Stdout("done\n".to_owned())));
+}
+
+async fn a_job_ends_with_the_owner_of_its_root() {
+    let bench = Bench::new();
+    let owner = towpath_jobs_process::Ownership::take(&bench.root()).unwrap();
+    let (pipe, living) = bench.pipe("living");
+    let (gate, up) = bench.pipe("up");
+    let request = script(&format!("exec 9> {pipe}; echo up > {gate}; sleep 1000"));
+    bench.start(&request).await;
+    up.next();
+    assert_eq!(bench.status(&request.job).await, Some(JobStatus::Running));
+    drop(owner);
+    living.is_abandoned();
+    while bench.root().exists() {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn the_last_lines_can_be_read_while_the_job_runs() {
@@ -241,7 +351,7 @@ async fn a_removed_job_is_forgotten_and_a_live_one_stays() {
         0
     );
     assert_eq!(bench.runtime.sweep(Duration::ZERO).await.unwrap(), 1);
-    assert_eq!(fs::read_dir(bench.root()).unwrap().count(), 1);
+    assert!(!bench.folder(&ended.job).exists() && bench.folder(&live.job).exists());
     bench.runtime.stop(&live.job, Duration::ZERO).await.unwrap();
     bench.end_of(&live.job).await;
 }

@@ -18,6 +18,7 @@ trials![
     a_supervisor_killed_at_any_moment_never_makes_the_command_run_twice,
     a_start_that_was_cut_short_is_finished_by_the_next,
     a_launcher_that_loses_its_supervisor_runs_nothing,
+    a_job_inherits_no_secrets_and_no_descriptors,
     a_job_is_found_with_its_exit_code_after_a_restart,
     a_command_that_cannot_be_started_is_a_failed_job,
     a_command_sees_its_contract_and_little_else,
@@ -185,6 +186,31 @@ async fn a_launcher_that_loses_its_supervisor_runs_nothing() {
     assert!(Path::new(&ran).exists());
 }
 
+/// What the user's shell has in its environment and left open is nothing to a job, nor to who looks at its supervisor.
+#[cfg(target_os = "linux")]
+async fn a_job_inherits_no_secrets_and_no_descriptors() {
+    let bench = Bench::new();
+    let request =
+        script("cat /proc/$PPID/environ /proc/self/environ; echo; ls /proc/self/fd | tr '\n' ' '");
+    let start = elsewhere(&bench.root(), &request);
+    // A descriptor that the starter inherits and hands on, as one of a shell is.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 9< /dev/null; exec \"$@\"", "sh"]);
+    shell.arg(start.get_program()).args(start.get_args());
+    shell.env("AWS_SECRET_ACCESS_KEY", "hunter2");
+    assert!(shell.status().unwrap().success());
+    let end = bench.end_of(&request.job).await;
+    let Some(Answer::Stdout(text)) = end.answer else {
+        panic!("{end:?}")
+    };
+    assert!(!text.contains("hunter2"), "{text}");
+    // 3 is the directory itself.
+    assert!(text.ends_with("\n0 1 2 3 "), "{text}");
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn a_job_inherits_no_secrets_and_no_descriptors() {}
+
 async fn a_job_is_found_with_its_exit_code_after_a_restart() {
     let bench = Bench::new();
     let (gate, up) = bench.pipe("up");
@@ -271,20 +297,32 @@ async fn a_command_sees_its_contract_and_little_else() {
     assert_eq!(lines.next(), dir.to_str());
     assert_eq!(lines.next(), Some("no input"));
     let known = [
+        "ALL_PROXY",
         "GIT_CEILING_DIRECTORIES",
         "HOME",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
         "LANG",
+        "LC_ALL",
+        "NO_PROXY",
         "OLDPWD",
         "PATH",
         "PWD",
         "SHLVL",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
         "TMPDIR",
         "TOWPATH_CONTEXT",
         "TOWPATH_JOB_ID",
         "TOWPATH_OUTPUT",
         "TOWPATH_STEP",
+        "TZ",
         "USER",
         "_",
+        "all_proxy",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
     ];
     for name in lines {
         assert!(
