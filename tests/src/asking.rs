@@ -124,6 +124,7 @@ impl World {
             scope,
             name: name.to_owned(),
             created_at: self.standing.operator.now(),
+            revoked_at: None,
         };
         let store = &self.standing.operator.store;
         store.put_api_key(&key.hash(), &record).await.unwrap();

@@ -24,6 +24,8 @@ enum Deed {
     Reads,
     /// Gets in with the key the deployment has made.
     FirstKey,
+    /// Makes a key, lists all, and revokes it.
+    Keys,
     /// An output that no row holds, made by a job and by a human.
     LargeOutputs,
     /// A driver dies, and the run gets its next; too many die, and the run is failed while its job works.
@@ -36,6 +38,7 @@ fn deeds() -> Vec<Deed> {
     let others = [
         Deed::Reads,
         Deed::FirstKey,
+        Deed::Keys,
         Deed::LargeOutputs,
         Deed::Deaths,
         Deed::Nets,
@@ -105,6 +108,13 @@ impl Deed {
                         "the first key's workspace is its own"
                     );
                 }
+            }
+            Deed::Keys => {
+                let made = json!({ "name": "second", "scope": "admin" });
+                let made = world.ask(Method::POST, "/keys", &made).await;
+                let path = format!("/keys/{}", made.body["id"].as_str().unwrap());
+                world.ask(Method::GET, "/keys", &json!(null)).await.done();
+                world.ask(Method::DELETE, &path, &json!(null)).await.done();
             }
             Deed::LargeOutputs => {
                 let run = world.run(LARGE).await;

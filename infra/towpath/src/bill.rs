@@ -42,6 +42,18 @@ impl Usage {
         }
     }
 
+    /// What this costs in US dollars by the on-demand prices of us-east-1 in 2026. The time that functions take is not in
+    /// it: it depends on the machine.
+    pub fn dollars(&self) -> f64 {
+        const MILLION: f64 = 1e6;
+        // A precise sum of so small numbers is no use to anybody.
+        let count = |count: u64| count as f64;
+        count(self.transitions) * 25.0 / MILLION
+            + count(self.invocations) * 0.2 / MILLION
+            + self.write_units * 0.625 / MILLION
+            + self.read_units * 0.125 / MILLION
+    }
+
     fn since(self, earlier: Self) -> Self {
         Self {
             transitions: self.transitions - earlier.transitions,

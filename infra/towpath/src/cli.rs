@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, dev, doctor};
+use crate::{demo, dev, doctor, remote};
 
 /// Runs agent pipelines durably, with nothing to operate.
 #[derive(Parser)]
@@ -21,6 +21,12 @@ enum Command {
     Demo(demo::Options),
     /// Keep the local cloud up, with its HTTP API.
     Dev(dev::Options),
+    /// Check pipeline files, and say what is wrong where.
+    Check(remote::Check),
+    /// Put a pipeline file: as a new pipeline, or as the next version of the one with its id.
+    Put(remote::Put),
+    /// Print what the job of a run's step has printed.
+    Logs(remote::Logs),
     /// Name what does not fit: runs without a driver, executions and jobs without a run, overdue deliveries.
     Doctor(doctor::Options),
     /// Supervise one job. The process substrate starts this; it is of no use by hand.
@@ -39,6 +45,9 @@ pub fn main() -> ExitCode {
         Command::Supervise { dir } => towpath_jobs_process::supervise(&dir),
         Command::Demo(options) => run(demo::demo(options)),
         Command::Dev(options) => run(dev::dev(options)),
+        Command::Check(options) => remote::check(&options),
+        Command::Put(options) => run(remote::put(options)),
+        Command::Logs(options) => run(remote::logs(options)),
         Command::Doctor(options) => run(doctor::doctor(options)),
     }
 }

@@ -1,6 +1,6 @@
 //! `towpath demo`: a pipeline on a repository, from start to merged commit, on this machine.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,11 +15,12 @@ use towpath_engine::{
 use towpath_jobs::Runtime;
 
 use crate::bill::{Bill, Usage};
-use crate::pipeline_file;
 use crate::sample::{self, git};
 use crate::screen::{Screen, indent};
 use crate::standing::{Plan, Standing};
 use crate::summary::{Summary, steps};
+use crate::visible::visible;
+use crate::{pipeline_file, signals};
 use towpath_client::{self as client, Client};
 
 /// The options of `towpath demo`.
@@ -48,10 +49,9 @@ pub struct Options {
     description: String,
 }
 
-/// Exit codes: done; not done; a bad command line or pipeline; stopped by Ctrl-C.
+/// Exit codes: not done; a bad command line or pipeline. One that was interrupted has the signal's.
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
-const INTERRUPTED: u8 = 130;
 
 /// Runs the command.
 pub async fn demo(options: Options) -> ExitCode {
@@ -69,13 +69,17 @@ pub async fn demo(options: Options) -> ExitCode {
     match run(&options, pipeline).await {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
-            eprintln!("towpath: {message}");
+            eprintln!("towpath: {}", visible(&message));
             ExitCode::from(FAILED)
         }
     }
 }
 
 async fn run(options: &Options, pipeline: Pipeline) -> Result<u8, String> {
+    if options.json && !options.yes {
+        eprintln!("towpath: --json shows no questions; add --yes to approve everything");
+        return Ok(USAGE);
+    }
     let repository = match &options.repo {
         Some(dir) => match existing(dir) {
             Ok(dir) => dir,
@@ -107,9 +111,9 @@ async fn run(options: &Options, pipeline: Pipeline) -> Result<u8, String> {
     };
     let followed = tokio::select! {
         followed = show.follow(pipeline) => followed,
-        _ = tokio::signal::ctrl_c() => {
+        code = signals::ended() => {
             show.screen.say("Interrupted: stopping its jobs.");
-            Ok(INTERRUPTED)
+            Ok(code)
         }
     };
     standing.stop().await;
@@ -234,12 +238,32 @@ impl Show<'_> {
         let choice = match (self.options.yes, decision.options.first()) {
             (true, Some(first)) => first.clone(),
             (true, None) => "yes".to_owned(),
-            (false, _) => {
-                prompt(&format!("Your answer ({}): ", decision.options.join(", "))).await?
-            }
+            (false, _) => self.choose(&decision.options).await?,
         };
         let path = format!("/runs/{run}/decisions/{}", decision.id);
         self.say(&path, &json!({ "choice": choice })).await
+    }
+
+    /// Asks for one of these options, by its name or its number, until one is chosen. Without options, any text will do.
+    async fn choose(&mut self, options: &[String]) -> Result<String, String> {
+        for (number, option) in (1..).zip(options) {
+            self.screen.say(&format!("  {number}. {option}"));
+        }
+        loop {
+            let line = self.prompt("Your answer: ").await?;
+            let number = line.parse::<usize>().ok();
+            let numbered = number.and_then(|number| options.get(number.checked_sub(1)?));
+            let named = options
+                .iter()
+                .find(|option| option.to_lowercase() == line.to_lowercase());
+            match named.or(numbered) {
+                Some(option) => return Ok(option.clone()),
+                None if options.is_empty() && !line.is_empty() => return Ok(line),
+                None => self
+                    .screen
+                    .say("That is none of the options; type its name or number."),
+            }
+        }
     }
 
     /// Shows what an agent has made.
@@ -284,7 +308,7 @@ impl Show<'_> {
         if let Some(output) = &step.output {
             self.show_output(&step.agent_kind, &output.href).await?;
         }
-        self.screen.say(&self.change(block, base));
+        self.show_change(block, base);
         let path = |verb: &str| format!("/runs/{run}/approvals/{}/{verb}", approval.id);
         if self.options.yes {
             self.screen.say("Approved (--yes).\n");
@@ -292,24 +316,22 @@ impl Show<'_> {
         }
         loop {
             let line = self
-                .prompt("Approve this change? [y]es, [n]o, or say what to change: ")
+                .prompt("Approve this change? [y]es, [n]o, [c]hange something: ")
                 .await?;
             match line.to_lowercase().as_str() {
-                "" => {}
                 "y" | "yes" => return self.say(&path("approve"), &json!({})).await,
                 "n" | "no" => {
-                    return self
-                        .say(
-                            &path("reject"),
-                            &json!({ "reason": "rejected at the terminal" }),
-                        )
-                        .await;
+                    let reason = json!({ "reason": "rejected at the terminal" });
+                    return self.say(&path("reject"), &reason).await;
                 }
-                _ => {
-                    return self
-                        .say(&path("request-changes"), &json!({ "feedback": line }))
-                        .await;
+                "c" | "change" => {
+                    let feedback = self.prompt("What should change? ").await?;
+                    if !feedback.is_empty() {
+                        let changes = json!({ "feedback": feedback });
+                        return self.say(&path("request-changes"), &changes).await;
+                    }
                 }
+                _ => self.screen.say("Type y, n or c."),
             }
         }
     }
@@ -317,9 +339,7 @@ impl Show<'_> {
     /// Holds the screen still while somebody types.
     async fn prompt(&mut self, question: &str) -> Result<String, String> {
         self.screen.rest();
-        let line = prompt(question).await;
-        self.screen.go_on();
-        line
+        prompt(question).await
     }
 
     async fn say(&self, path: &str, body: &serde_json::Value) -> Result<(), String> {
@@ -331,25 +351,21 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// The change that the branch would make, as a diff.
-    fn change(&self, block: &Block, base: Option<&str>) -> String {
-        let range = format!("{}...{}", base.unwrap_or("HEAD"), block.branch());
-        let color = if std::io::stderr().is_terminal() {
-            "--color=always"
-        } else {
-            "--color=never"
-        };
-        match git(
-            &self.repository,
-            &["diff", color, "--stat", "--patch", &range, "--"],
-        ) {
-            Ok(diff) if diff.is_empty() => format!("\n{} changes nothing.\n", block.branch()),
-            Ok(diff) => format!(
-                "\nThe change, on {}:\n\n{}\n",
-                block.branch(),
-                indent(&diff)
-            ),
-            Err(_) => "\nThere is no branch to show.\n".to_owned(),
+    /// Shows the change that the branch would make.
+    fn show_change(&self, block: &Block, base: Option<&str>) {
+        let (branch, base) = (block.branch(), base.unwrap_or("HEAD"));
+        let range = format!("{base}...{branch}");
+        let diff = ["diff", "--color=never", "--no-ext-diff", "--no-textconv"];
+        let diff = [&diff[..], &["--stat", "--patch", &range, "--"]].concat();
+        match git(&self.repository, &diff) {
+            Ok(diff) if diff.is_empty() => {
+                self.screen.say(&format!("\n{branch} changes nothing.\n"));
+            }
+            Ok(diff) => {
+                self.screen.say(&format!("\nThe change, on {branch}:\n"));
+                self.screen.say_diff(&diff);
+            }
+            Err(_) => self.screen.say("\nThere is no branch to show.\n"),
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use towpath_clock::Clock;
+use towpath_jobs_process::ProcessRuntime;
 
+use crate::signals;
 use crate::standing::{Plan, Standing, write_private};
 
 /// The options of `towpath dev`.
@@ -21,6 +24,9 @@ pub struct Options {
     /// it; with --data it can stay up when the cloud is started again.
     #[arg(long, value_name = "URL")]
     lambda: Option<String>,
+    /// Remove the folders of jobs, with their logs and working copies, this many days after their end.
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    retention: u32,
 }
 
 /// Runs the command.
@@ -63,17 +69,37 @@ async fn run(options: Options) -> Result<(), String> {
     let standing = Standing::start(plan).await.map_err(|e| e.to_string())?;
     let key = welcome(&standing, &options, data.as_deref())?;
     eprintln!("Ctrl-C ends it.");
+    let sweeping = tokio::spawn(sweep(
+        standing.process.clone(),
+        Duration::from_secs(24 * 3600) * options.retention,
+    ));
     let failed = tokio::select! {
-        () = ended() => None,
+        _ = signals::ended() => None,
         reason = standing.cloud.failed() => Some(reason.to_string()),
     };
     if data.is_none() {
         // The key is of no use any more; if the file stays, that is no harm.
         let _ = std::fs::remove_file(key);
     }
+    sweeping.abort();
     standing.stop().await;
     failed.map_or(Ok(()), Err)
 }
+
+/// Removes what is left of jobs that ended longer than `keep` ago: at once, and every hour.
+async fn sweep(process: ProcessRuntime, keep: Duration) {
+    let mut hours = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        hours.tick().await;
+        // A start may be on its way for minutes, and must find the tombstone of its job.
+        if let Err(error) = process.sweep(keep.max(SHORTEST)).await {
+            tracing::warn!("old jobs could not be removed: {error}");
+        }
+    }
+}
+
+/// The shortest time for which the folder of a job is kept.
+const SHORTEST: Duration = Duration::from_secs(3600);
 
 /// Says what is up and how to reach it, and returns the file that holds the key.
 fn welcome(standing: &Standing, options: &Options, data: Option<&Path>) -> Result<PathBuf, String> {
@@ -113,21 +139,4 @@ fn welcome(standing: &Standing, options: &Options, data: Option<&Path>) -> Resul
         key.display()
     );
     Ok(key)
-}
-
-/// Returns when somebody wants this to end.
-async fn ended() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut term) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = term.recv() => {}
-            }
-            return;
-        }
-    }
-    // Without signals there is only being killed, which is fine too.
-    let _ = tokio::signal::ctrl_c().await;
 }

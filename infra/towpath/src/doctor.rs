@@ -47,9 +47,19 @@ pub async fn doctor(options: Options) -> ExitCode {
 async fn run(options: &Options) -> Result<bool, String> {
     let environment = match &options.data {
         Some(dir) => kept(dir)?,
-        None => std::env::vars().collect(),
+        None => {
+            let environment: BTreeMap<String, String> = std::env::vars().collect();
+            complete(&environment)?;
+            environment
+        }
     };
-    let told = |error: towpath_service::Error| error.to_string();
+    let told = |error: towpath_service::Error| match (&options.data, error.name()) {
+        (Some(dir), "Towpath.Unavailable") => format!(
+            "nothing answers; is `towpath dev --data {}` up?",
+            dir.display()
+        ),
+        _ => error.to_string(),
+    };
     let config = Config::from_lookup(|name| environment.get(name).cloned()).map_err(told)?;
     let jobs = environment.get("TOWPATH_JOBS").map(PathBuf::from);
     let process = config.processes.clone();
@@ -81,6 +91,37 @@ async fn run(options: &Options) -> Result<bool, String> {
         eprintln!("\n`--repair` repairs it.");
     }
     Ok(well)
+}
+
+/// What an environment must have to reach a deployment, and where it comes from.
+const NEEDED: [(&str, &str); 7] = [
+    ("AWS_REGION", CREDENTIALS),
+    ("AWS_ACCESS_KEY_ID", CREDENTIALS),
+    ("AWS_SECRET_ACCESS_KEY", CREDENTIALS),
+    ("RUNS_TABLE", OUTPUTS),
+    ("EXECUTORS_TABLE", OUTPUTS),
+    ("OUTPUTS_BUCKET", OUTPUTS),
+    ("STATE_MACHINE_ARN", OUTPUTS),
+];
+const CREDENTIALS: &str = "of your AWS profile: export AWS_REGION=…; \
+                           eval \"$(aws configure export-credentials --format env)\"";
+const OUTPUTS: &str = "an output of the stack: aws cloudformation describe-stacks --stack-name towpath \
+                       --query 'Stacks[0].Outputs' --output table";
+
+/// Checks that an environment has all that it must, and names everything that it lacks.
+fn complete(environment: &BTreeMap<String, String>) -> Result<(), String> {
+    let is_set = |name: &str| environment.get(name).is_some_and(|value| !value.is_empty());
+    let missing = NEEDED.iter().filter(|(name, _)| !is_set(name));
+    let missing: Vec<String> = missing
+        .map(|(name, source)| format!("  {name}: {source}"))
+        .collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "the environment names no deployment (for a local cloud, add --data DIR); these are not set:\n{}",
+            missing.join("\n")
+        )),
+    }
 }
 
 /// Tells a finding and repairs it if asked. Says whether it is repaired.

@@ -13,7 +13,7 @@ use towpath_clock::Clock;
 use towpath_engine::JobId;
 use towpath_instruments::Deaths;
 use towpath_jobs::Runtime;
-use towpath_jobs_process::{ProcessRuntime, Watcher};
+use towpath_jobs_process::{Ownership, ProcessRuntime, Watcher};
 use towpath_local::{Cloud, Options};
 use towpath_service::{App, Caller, Doctor};
 use towpath_store::{ApiKey, Scope};
@@ -68,6 +68,8 @@ pub struct Standing {
     /// The `--env-file` of the `cargo lambda watch` that runs the functions, if one does.
     pub watch_file: Option<PathBuf>,
     watcher: Watcher,
+    /// The possession of jobs that end with this cloud, however it ends.
+    owner: Option<Ownership>,
     temporary: Option<TempDir>,
 }
 
@@ -98,6 +100,8 @@ impl Standing {
             .or(temporary.as_ref().map(TempDir::path))
             .unwrap_or(Path::new("."));
         let jobs = home.join("jobs");
+        let owner = temporary.as_ref().map(|_| Ownership::take(&jobs));
+        let owner = owner.transpose().map_err(error)?;
         let process = ProcessRuntime::new(jobs.clone(), plan.supervisor.clone());
         let shared = Shared {
             clock: plan.clock.clone(),
@@ -148,6 +152,7 @@ impl Standing {
             jobs,
             watch_file,
             watcher,
+            owner,
             temporary,
         })
     }
@@ -158,6 +163,7 @@ impl Standing {
         self.cloud.shutdown().await;
         if let Some(temporary) = self.temporary {
             stop_all(&self.process, &self.jobs).await;
+            drop(self.owner);
             drop(temporary);
         }
     }
@@ -196,6 +202,7 @@ async fn admit(operator: &App, key: &Key) -> Result<Caller, Error> {
         scope: Scope::Admin,
         name: "local".to_owned(),
         created_at: operator.now(),
+        revoked_at: None,
     };
     let put = operator.store.put_api_key(&key.hash(), &record).await;
     put.map_err(error)?;

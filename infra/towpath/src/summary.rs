@@ -64,7 +64,8 @@ impl Summary {
             (Some(failure), _, _) => {
                 lines.push(format!("Failed: {}", failure.message));
                 lines.extend(failure.detail.as_deref().map(indent));
-                lines.push(failure.hint.clone());
+                // Its cloud ends with the demo: there is nothing left to retry.
+                lines.push("Fix the cause, then run the demo again.".to_owned());
             }
             (None, Some(commit), _) => lines.push(format!("Done: merged as {commit}")),
             (None, None, Some(branch)) => lines.push(format!("Done: the work is on {branch}")),
@@ -82,13 +83,10 @@ impl Summary {
             lines.push(usage_row(&step.agent_kind, &step.usage));
         }
         lines.push(usage_row("in all", &self.bill));
-        let reported = (
-            self.bill.write_units_reported,
-            self.bill.read_units_reported,
-        );
+        lines.push(String::new());
         lines.push(format!(
-            "(the embedded tables reported {:.0} write and {:.1} read units)",
-            reported.0, reported.1
+            "1,000 such runs cost about ${:.2} on AWS (us-east-1, on demand), compute time and jobs aside.",
+            self.bill.dollars() * 1000.0
         ));
         lines.join("\n")
     }

@@ -3,7 +3,9 @@
 mod error;
 mod requests;
 mod views;
+mod words;
 
 pub use error::*;
 pub use requests::*;
 pub use views::*;
+pub use words::plain_words;

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,7 +18,7 @@ use towpath_auth::Key;
 /// A client of one deployment, with one key.
 #[derive(Clone)]
 pub struct Client {
-    http: Hyper<HttpConnector, Full<Bytes>>,
+    http: Hyper<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
     key: Option<Key>,
 }
@@ -35,7 +37,21 @@ pub enum Error {
 impl Client {
     /// A client of the API at `base`, with this key; without one, every call is refused.
     pub fn new(base: &str, key: Option<Key>) -> Self {
-        let http = Hyper::builder(TokioExecutor::new()).build_http();
+        let tls = ClientConfig::builder();
+        // Without a root certificate of the system no `https` address is trusted. Plain `http` needs none, and reading
+        // them takes a while.
+        let tls = match base
+            .starts_with("https:")
+            .then(|| tls.clone().with_native_roots())
+        {
+            Some(Ok(tls)) => tls.with_no_client_auth(),
+            Some(Err(_)) | None => tls
+                .with_root_certificates(RootCertStore::empty())
+                .with_no_client_auth(),
+        };
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
+        let connector = connector.https_or_http().enable_http1().build();
+        let http = Hyper::builder(TokioExecutor::new()).build(connector);
         Self {
             http,
             base: base.trim_end_matches('/').to_owned(),

@@ -13,6 +13,7 @@
 //! - [`Pipeline`] and [`Plan`]: the definition of what a run does.
 
 mod board;
+mod fields;
 mod kernel;
 pub mod kinds;
 mod pipeline;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::{Fields, ProbeFields};
 use crate::kinds::{BUILT_IN, Kind, Work};
 use crate::{AgentKind, PipelineId, StepIndex};
 
@@ -56,7 +57,7 @@ fn yes() -> bool {
 
 /// The runtime that an agent is bound to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "lowercase", try_from = "Fields")]
 pub enum Binding {
     /// A deterministic stand-in that answers at once, for demos and tests.
     Simulated(Simulated),
@@ -162,7 +163,7 @@ impl GateSpec {
 
 /// The way a gate looks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "lowercase", try_from = "ProbeFields")]
 pub enum Probe {
     /// Runs a command as a job of its own: exit code 0 passes, 75 (`EX_TEMPFAIL`) is pending, any other fails.
     Command(Command),
@@ -234,6 +235,45 @@ impl Pipeline {
         for (index, step) in self.steps.iter().enumerate() {
             step.check(kinds, &format!("steps[{index}]"), &mut errors);
         }
+        // Neither a command nor a terminal could be given one.
+        match serde_json::to_value(self) {
+            Ok(all) => errors.find_nul("", &all),
+            Err(error) => errors.add("", error.to_string()),
+        }
+        errors.0
+    }
+
+    /// The errors of a correct pipeline for a block that has no repository: the places that need a working copy of one.
+    pub fn errors_without_repository(&self) -> Vec<ValidationError> {
+        let mut errors = ValidationErrors::default();
+        let steps = self.steps.iter().enumerate();
+        for (index, step) in steps.filter(|(_, step)| step.enabled) {
+            let path = format!("steps[{index}]");
+            let gate = step.gate.as_ref();
+            let probe = gate.map(
+                |GateSpec {
+                     probe: Probe::Command(probe),
+                     ..
+                 }| ("gate.probe", probe),
+            );
+            let helper = gate.and_then(|gate| gate.helper.as_ref());
+            let bound = [
+                ("runtime", step.runtime.as_ref()),
+                ("gate.helper.runtime", helper.map(|helper| &helper.runtime)),
+            ];
+            let commands = bound
+                .into_iter()
+                .filter_map(|(place, binding)| match binding {
+                    Some(Binding::Process(command)) => Some((place, command)),
+                    Some(Binding::Simulated(_)) | None => None,
+                });
+            for (place, command) in commands.chain(probe) {
+                if command.checkout != CheckoutMode::None {
+                    let problem = "needs a working copy, and the block has no `repository`";
+                    errors.add(format!("{path}.{place}.checkout"), problem);
+                }
+            }
+        }
         errors.0
     }
 
@@ -278,6 +318,33 @@ impl ValidationErrors {
             path: path.into(),
             problem: problem.into(),
         });
+    }
+
+    /// Finds the texts that hold a NUL character.
+    fn find_nul(&mut self, path: &str, value: &serde_json::Value) {
+        let below = |name: &str| match path {
+            "" => name.to_owned(),
+            path => format!("{path}.{name}"),
+        };
+        match value {
+            serde_json::Value::String(text) if text.contains('\0') => {
+                self.add(path, "a text holds no NUL character");
+            }
+            serde_json::Value::Array(all) => {
+                for (index, value) in all.iter().enumerate() {
+                    self.find_nul(&format!("{path}[{index}]"), value);
+                }
+            }
+            serde_json::Value::Object(all) => {
+                for (name, value) in all {
+                    if name.contains('\0') {
+                        self.add(path, "a name holds no NUL character");
+                    }
+                    self.find_nul(&below(name), value);
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -407,19 +474,16 @@ impl Command {
                 "a command needs a program, for example [make, test]",
             );
         }
-        if self.command.iter().any(|word| word.contains('\0')) {
-            errors.add(format!("{path}.command"), "a command's words hold no NUL");
-        }
         for name in self.env.keys() {
             if name.starts_with("TOWPATH_") {
                 errors.add(
                     format!("{path}.env.{name}"),
                     "names beginning with TOWPATH_ are the engine's own",
                 );
-            } else if name.is_empty() || name.contains(['=', '\0']) {
+            } else if name.is_empty() || name.contains('=') {
                 errors.add(
                     format!("{path}.env"),
-                    "a variable's name is not empty and holds no `=` and no NUL",
+                    "a variable's name is not empty and holds no `=`",
                 );
             }
         }

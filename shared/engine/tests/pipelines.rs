@@ -103,7 +103,11 @@ fn each_error_is_told_with_its_place_and_what_is_allowed() {
             ".runtime.command",
             "needs a program",
         ),
-        (runs(process(&["a", "b\0"])), ".runtime.command", "no NUL"),
+        (
+            runs(process(&["a", "b\0"])),
+            ".runtime.command[1]",
+            "no NUL",
+        ),
         (
             with_env("TOWPATH_RUN"),
             ".runtime.env.TOWPATH_RUN",

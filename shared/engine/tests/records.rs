@@ -104,6 +104,7 @@ fn a_step_in_each_phase_has_this_form() {
             json!({"is": "asking", "subject": "dec-2", "about": "decision", "since": 1_000_060_000}),
             json!({
                 "startedAt": 1_000_000_000, "pausedAt": 1_000_060_000,
+                "lastJob": "job_00000000000000000000000001-1",
                 "decisions": [{"id": "dec-2", "question": "Which?", "options": ["red", "blue"], "freeText": false}],
             }),
         ),
@@ -125,6 +126,7 @@ fn a_resting_step_has_this_form() {
             },
             "startedAt": 1_000_000_000,
             "state": {"attempts": 0, "maxAttempts": 10, "polls": 1, "since": 1_000_000_000},
+            "lastJob": "job_00000000000000000000000001-1",
         }),
     );
 }
@@ -172,6 +174,7 @@ fn a_finished_step_with_all_it_can_have_has_this_form() {
             },
             "evictions": {"crashes": 1, "transient": 0}, "unreadable": {"looks": 2, "last": 1_000_060_000},
             "replaces": [{"job": "job_00000000000000000000000001-1", "runtime": "process"}],
+            "lastJob": "job_00000000000000000000000001-1",
         }),
     );
 }

@@ -18,6 +18,8 @@ pub(crate) struct Holder<const SCOPE: u8> {
     pub(crate) caller: Caller,
     /// The scope of the key.
     pub(crate) scope: Scope,
+    /// The hash of the key.
+    pub(crate) hash: String,
 }
 
 pub(crate) const READ: u8 = 0;
@@ -78,6 +80,7 @@ impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
         Ok(Self {
             caller,
             scope: found.scope,
+            hash: key.hash(),
         })
     }
 }

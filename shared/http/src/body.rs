@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
-use towpath_api_types::Code;
+use towpath_api_types::{Code, plain_words};
 use towpath_store::Idempotency;
 
 use crate::BODY_LIMIT;
@@ -56,7 +56,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, No> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let message = error.into_inner().to_string();
+        let message = plain_words(&error.into_inner().to_string());
         // The path of a missing field is that of what should have it; serde names it in its message.
         let missing = message
             .strip_prefix("missing field `")
@@ -75,15 +75,16 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, No> {
     })
 }
 
-/// Refuses a text that is longer than the records can hold.
+/// Refuses a text that is longer than the records can hold, or that no command could be given.
 pub(crate) fn fits(field: &str, text: &str, limit: usize) -> Result<(), No> {
-    if text.len() <= limit {
+    let message = if text.len() > limit {
+        let length = text.len();
+        format!("`{field}` is {length} bytes, and at most {limit} are kept")
+    } else if text.contains('\0') {
+        format!("`{field}` holds a NUL character, which no text may")
+    } else {
         return Ok(());
-    }
-    let message = format!(
-        "`{field}` is {} bytes, and at most {limit} are kept",
-        text.len()
-    );
+    };
     let No(problem) = No::new(Code::InvalidRequest, message);
     Err(No(problem.at(field)))
 }

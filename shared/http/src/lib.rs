@@ -7,22 +7,29 @@
 mod access;
 mod answers;
 mod body;
+mod keys;
 mod parts;
 mod problem;
 mod routes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use towpath_api_types::Code;
 use towpath_service::App;
+
+use crate::problem::No;
 
 /// The most a request's body may be, in bytes.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 
 /// Definitions and runs.
 pub fn router(app: App) -> Router {
-    finish(routes::routes(), app)
+    finish(routes::routes().merge(keys::routes()), app)
 }
 
 /// Answers of humans.
@@ -30,10 +37,23 @@ pub fn answers(app: App) -> Router {
     finish(answers::routes(), app)
 }
 
+/// The time that a request may take: less than API Gateway waits, which would answer without a code.
+const TIME_LIMIT: Duration = Duration::from_secs(25);
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let slow = |_| {
+        let message = "the request took too long, and may or may not have been carried out; look, then ask again";
+        No::new(Code::Unavailable, message).into_response()
+    };
+    let answered = tokio::time::timeout(TIME_LIMIT, next.run(request)).await;
+    answered.unwrap_or_else(slow)
+}
+
 fn finish(router: Router<Arc<App>>, app: App) -> Router {
     router
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(in_time))
         .with_state(Arc::new(app))
 }

@@ -14,7 +14,8 @@ use towpath_api_types::{
     Code, List, OutputText, PipelineView, Problem, PutBlock, RestartRun, RunSummary, RunView,
     StartRun, StopRun,
 };
-use towpath_engine::{Block, BlockId, BlockStatus, Pipeline, PipelineId, RunId, StepIndex};
+use towpath_engine::{Block, BlockId, BlockStatus, JobId, Pipeline, PipelineId, RunId, StepIndex};
+use towpath_jobs::{LogPage, LogPosition};
 use towpath_service::{App, Caller, Error, Stopped};
 use towpath_store::{Error as StoreError, PipelineSummary, Scope, StoredPipeline};
 
@@ -29,12 +30,19 @@ type Answer<T> = Result<Json<T>, No>;
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/pipelines", get(pipelines))
-        .route("/pipelines/{pipeline}", get(pipeline).put(put_pipeline))
+        .route(
+            "/pipelines/{pipeline}",
+            get(pipeline).put(put_pipeline).delete(delete_pipeline),
+        )
         .route("/blocks", get(blocks))
-        .route("/blocks/{block}", get(block).put(put_block))
+        .route(
+            "/blocks/{block}",
+            get(block).put(put_block).delete(delete_block),
+        )
         .route("/runs", get(runs).post(start))
         .route("/runs/{run}", get(run))
         .route("/runs/{run}/steps/{step}/output", get(output))
+        .route("/runs/{run}/steps/{step}/log", get(log))
         .route("/runs/{run}/stop", post(stop))
         .route("/runs/{run}/retry", post(retry))
         .route("/runs/{run}/restart", post(restart))
@@ -139,6 +147,26 @@ async fn put_pipeline(
     }
 }
 
+async fn delete_pipeline(
+    State(app): Shared,
+    Holder { caller, .. }: Holder<ADMIN>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, No> {
+    let id = id::<PipelineId>(&name)?;
+    match app.store.delete_pipeline(&caller.workspace, &id).await {
+        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        Ok(false) => Err(No::new(
+            Code::NotFound,
+            format!("there is no pipeline {name}"),
+        )),
+        Err(StoreError::Conflict) => Err(No::new(
+            Code::Busy,
+            "somebody else put this pipeline just now; look, then delete it again",
+        )),
+        Err(other) => Err(No(Error::from(other).into())),
+    }
+}
+
 async fn blocks(
     State(app): Shared,
     Holder { caller, .. }: Holder<READ>,
@@ -148,7 +176,7 @@ async fn blocks(
     let page = app.store.blocks(&caller.workspace, after).await;
     let page = stored(page)?;
     Ok(Json(List {
-        items: page.items,
+        items: page.items.into_iter().map(Block::shown).collect(),
         next: page.next,
     }))
 }
@@ -164,8 +192,30 @@ async fn block(
             .await,
     )?;
     found
-        .map(Json)
+        .map(|block| Json(block.shown()))
         .ok_or_else(|| No::new(Code::NotFound, format!("there is no block {name}")))
+}
+
+async fn delete_block(
+    State(app): Shared,
+    Holder { caller, .. }: Holder<ADMIN>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, No> {
+    let id = id::<BlockId>(&name)?;
+    match app.store.delete_block(&caller.workspace, &id).await {
+        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        Ok(false) => Err(No::new(Code::NotFound, format!("there is no block {name}"))),
+        Err(StoreError::Conflict) => {
+            let live = stored(app.store.live_run(&caller.workspace, &id).await)?;
+            let live = live.ok_or_else(|| {
+                let message = "somebody else wrote this block just now; delete it again";
+                No::new(Code::Busy, message)
+            })?;
+            let message = format!("{live} is live on the block; stop it, then delete the block");
+            Err(No(Problem::new(Code::RunIsLive, message).with_run(live)))
+        }
+        Err(other) => Err(No(Error::from(other).into())),
+    }
 }
 
 async fn put_block(
@@ -175,8 +225,19 @@ async fn put_block(
     Body(put): Body<PutBlock>,
 ) -> Answer<Block> {
     fits("title", &put.title, 300)?;
+    if put.title.trim().is_empty() {
+        let problem = Problem::new(Code::InvalidRequest, "`title` says what is to be done");
+        return Err(No(problem.at("title")));
+    }
     fits("description", &put.description, 64 * 1024)?;
     if let Some(repository) = &put.repository {
+        if repository.holds_password() {
+            let message = "`repository.url` holds a password or token, which every key of the workspace could read; \
+                           leave it out, and let git log in where the jobs run: by a credential helper, an SSH key, or \
+                           `GIT_ASKPASS` in the step's `env`";
+            let problem = Problem::new(Code::InvalidRequest, message);
+            return Err(No(problem.at("repository.url")));
+        }
         fits("repository.url", &repository.url, 2048)?;
         fits(
             "repository.branch",
@@ -208,7 +269,7 @@ async fn put_block(
             Code::Busy,
             "somebody else wrote this block just now; put it again",
         )),
-        other => Ok(Json(stored(other)?)),
+        other => Ok(Json(stored(other)?.shown())),
     }
 }
 
@@ -260,6 +321,34 @@ async fn output(
     ))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogQuery {
+    job: Option<String>,
+    after: Option<String>,
+}
+
+async fn log(
+    State(app): Shared,
+    Holder { caller, .. }: Holder<READ>,
+    Path((run, step)): Path<(String, String)>,
+    Query(query): Query<LogQuery>,
+) -> Answer<LogPage> {
+    let step = step
+        .parse()
+        .map_err(|_| No::new(Code::NotFound, format!("{step} is no step")))?;
+    let job = query.job.as_deref().map(id::<JobId>).transpose()?;
+    let after = query.after.as_deref().filter(|after| !after.is_empty());
+    let after: Result<LogPosition, _> = after.map_or(Ok(LogPosition::default()), str::parse);
+    let after = after.map_err(|_| {
+        let message = "`after` takes the `next` of the page before";
+        No(Problem::new(Code::InvalidRequest, message).at("after"))
+    })?;
+    let run: RunId = id(&run)?;
+    let page = app.views.log(&caller, &run, StepIndex(step), job, after);
+    Ok(Json(page.await?))
+}
+
 /// A body, whole, with what its `Idempotency-Key` says.
 type Whole = Result<Bytes, BytesRejection>;
 
@@ -274,7 +363,7 @@ fn whole(body: Whole) -> Result<Bytes, No> {
 
 async fn start(
     State(app): Shared,
-    Holder { caller, scope }: Holder<START>,
+    Holder { caller, scope, .. }: Holder<START>,
     headers: HeaderMap,
     OriginalUri(uri): OriginalUri,
     body: Whole,

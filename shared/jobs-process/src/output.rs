@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use towpath_jobs::{LogPage, LogPart, LogPosition, LogStream};
+
 use crate::error::Error;
 use crate::folder::create_private;
 
@@ -179,6 +181,61 @@ pub(crate) fn tail_of_logs(stdout: &Path, stderr: &Path, lines: usize) -> io::Re
     Ok(shown.map(|line| format!("{line}\n")).collect())
 }
 
+/// The most bytes of a log that one page holds, of each output.
+const PAGE: u64 = 64 * 1024;
+
+/// A page of the two logs from a position on. `over`: nothing more will be printed.
+pub(crate) fn page_of_logs(
+    stdout: &Path,
+    stderr: &Path,
+    after: LogPosition,
+    over: bool,
+) -> io::Result<LogPage> {
+    let mut parts = Vec::new();
+    let mut read = |path: &Path, stream: LogStream, from: u64| -> io::Result<(u64, bool)> {
+        let (text, next, end) = read_page(path, from, over)?;
+        if !text.is_empty() {
+            parts.push(LogPart { stream, text });
+        }
+        Ok((next, end))
+    };
+    let (stdout, all) = read(stdout, LogStream::Stdout, after.stdout)?;
+    let (stderr, all_of_errors) = read(stderr, LogStream::Stderr, after.stderr)?;
+    let next = LogPosition { stdout, stderr };
+    Ok(LogPage {
+        parts,
+        next: (!(over && all && all_of_errors)).then_some(next),
+    })
+}
+
+/// A page of one log: its text, the position behind it, and whether the file has no more. A line or a character that is
+/// not whole yet is left for the next page, unless it never will be.
+fn read_page(path: &Path, from: u64, over: bool) -> io::Result<(String, u64, bool)> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok((String::new(), from, true));
+        }
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.min(length)))?;
+    let mut bytes = Vec::new();
+    file.take(PAGE).read_to_end(&mut bytes)?;
+    let last = from.saturating_add(bytes.len() as u64) >= length;
+    let lines = bytes.iter().rposition(|byte| *byte == b'\n');
+    match lines.map(|at| at + 1) {
+        _ if last && over => {}
+        Some(end) => bytes.truncate(end),
+        // A line longer than a page is cut; one that is still being printed waits.
+        None if last => bytes.clear(),
+        None => {}
+    }
+    let next = from.saturating_add(bytes.len() as u64);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok((text, next, next >= length))
+}
+
 fn read_tail(path: &Path) -> io::Result<String> {
     const MOST: u64 = 4 * TAIL as u64;
     let mut file = match File::open(path) {
@@ -238,6 +295,34 @@ mod tests {
         let printed = stream.finish();
         assert_eq!(printed.end, b"words");
         assert!(printed.lost.unwrap().contains("No space left"));
+    }
+
+    #[test]
+    fn a_log_is_read_page_by_page_in_whole_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+        let line = format!("{}\n", "é".repeat(500));
+        std::fs::write(&out, line.repeat(100) + "half").unwrap();
+        std::fs::write(&err, "trouble\n").unwrap();
+        let (mut read, mut at) = (String::new(), LogPosition::default());
+        for _ in 0..3 {
+            let page = page_of_logs(&out, &err, at, false).unwrap();
+            for part in page
+                .parts
+                .iter()
+                .filter(|it| it.stream == LogStream::Stdout)
+            {
+                assert!(part.text.ends_with('\n'), "only whole lines");
+                read.push_str(&part.text);
+            }
+            at = page.next.unwrap();
+        }
+        assert_eq!(read, line.repeat(100), "half a line waits for its end");
+        assert_eq!(at.stderr, 8);
+        let page = page_of_logs(&out, &err, at, true).unwrap();
+        assert_eq!((page.parts[0].text.as_str(), page.next), ("half", None));
+        let nothing = page_of_logs(&dir.path().join("no"), &err, at, true).unwrap();
+        assert_eq!(nothing.parts, []);
     }
 
     #[test]

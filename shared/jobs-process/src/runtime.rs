@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use towpath_engine::JobId;
 use towpath_jobs::{
-    JobRequest, JobSnapshot, JobStatus, Runtime, StartError, Started, Unreadable, Work,
+    JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
+    Unreadable, Work,
 };
 
 use crate::error::Error;
 use crate::folder::{Folder, Found, Stop, create_private};
 use crate::order::{KNOWN, OF_SUPERVISORS, Order, TAKEN, inherited};
-use crate::output::tail_of_logs;
+use crate::output::{page_of_logs, tail_of_logs};
 use crate::root::Root;
 use crate::system;
 use crate::watch::{News, Watcher, when_quiet};
@@ -273,6 +274,23 @@ impl Runtime for ProcessRuntime {
         let id = job.clone();
         let stop = move |folder: &Folder| stop(folder, &id, grace);
         Ok(self.on_folder(job, stop).await?)
+    }
+
+    async fn read_log(
+        &self,
+        job: &JobId,
+        after: LogPosition,
+    ) -> Result<Option<LogPage>, Unreadable> {
+        let read = move |folder: &Folder| {
+            if !folder.has_records() {
+                return Ok(None);
+            }
+            // Asked first: what is printed after this is on the next page.
+            let over = folder.ended()?.is_some();
+            let page = page_of_logs(&folder.stdout(), &folder.stderr(), after, over);
+            page.map(Some).map_err(Error::file("read", folder.path()))
+        };
+        Ok(self.on_folder(job, read).await?)
     }
 
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {

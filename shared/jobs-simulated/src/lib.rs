@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use towpath_engine::{AgentAnswer, Decision, JobId, Simulated};
 use towpath_jobs::{
-    Answer, JobRequest, JobSnapshot, JobStatus, Runtime, StartError, Started, Unreadable, Work,
-    error_class,
+    Answer, JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
+    Unreadable, Work, error_class,
 };
 
 /// The runtime of kind `simulated`.
@@ -61,6 +61,10 @@ impl Runtime for SimulatedRuntime {
 
     /// Always `None`: nothing is printed.
     async fn tail_logs(&self, _job: &JobId, _lines: usize) -> Result<Option<String>, Unreadable> {
+        Ok(None)
+    }
+
+    async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
         Ok(None)
     }
 }

@@ -8,6 +8,7 @@
 //! The tests that every runtime has to pass are in the module `testing`, behind the feature of that name.
 
 mod contract;
+mod log;
 mod registry;
 mod request;
 mod result;
@@ -18,6 +19,7 @@ pub mod testing;
 mod text;
 
 pub use contract::*;
+pub use log::*;
 pub use registry::*;
 pub use request::*;
 pub use result::call_result;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use towpath_engine::JobId;
 
 use crate::request::GRACE;
-use crate::{JobRequest, JobSnapshot, Runtime, StartError, Started, Unreadable};
+use crate::{
+    JobRequest, JobSnapshot, LogPage, LogPosition, Runtime, StartError, Started, Unreadable,
+};
 
 /// The runtimes of a deployment, by kind. Cheap to clone.
 #[derive(Clone, Default)]
@@ -89,6 +91,23 @@ impl Registry {
         Ok(if over { Reaped::Gone } else { Reaped::Ending })
     }
 
+    /// Reads a page of a job's log from the runtime that has it. `None`: none of them has.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if a runtime does not answer.
+    pub async fn read_log(
+        &self,
+        job: &JobId,
+        after: LogPosition,
+    ) -> Result<Option<LogPage>, Unreadable> {
+        for runtime in self.0.values() {
+            if let Some(page) = runtime.read_log(job, after).await? {
+                return Ok(Some(page));
+            }
+        }
+        Ok(None)
+    }
+
     fn runtime(&self, kind: &str) -> Result<&Arc<dyn Runtime>, String> {
         self.0.get(kind).ok_or_else(|| {
             let kinds = self.kinds();
@@ -147,6 +166,10 @@ mod tests {
         }
 
         async fn tail_logs(&self, _: &JobId, _: usize) -> Result<Option<String>, Unreadable> {
+            Ok(None)
+        }
+
+        async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
             Ok(None)
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use towpath_engine::JobId;
 
-use crate::{JobRequest, JobSnapshot};
+use crate::{JobRequest, JobSnapshot, LogPage, LogPosition};
 
 /// A place where jobs run.
 ///
@@ -43,6 +43,13 @@ pub trait Runtime: Send + Sync {
 
     /// Reads the last `lines` lines that a job printed. `None`: the runtime keeps no logs of the job.
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable>;
+
+    /// Reads what a job has printed from a position on, a page of it. `None`: the runtime keeps no log of the job.
+    async fn read_log(
+        &self,
+        job: &JobId,
+        after: LogPosition,
+    ) -> Result<Option<LogPage>, Unreadable>;
 }
 
 /// The outcome of a successful start.

@@ -7,8 +7,8 @@ use tokio::sync::OnceCell;
 use towpath_auth::Key;
 use towpath_aws::Secrets;
 use towpath_clock::Clock;
-use towpath_engine::Timestamp;
-use towpath_store::{ApiKey, Scope, Store};
+use towpath_engine::{Timestamp, WorkspaceId};
+use towpath_store::{ApiKey, ListedKey, Scope, Store};
 
 use crate::Error;
 
@@ -72,7 +72,7 @@ impl Access {
     pub async fn api_key(&self, key: &Key) -> Result<Option<ApiKey>, Error> {
         let hash = key.hash();
         if let Some(known) = self.store.api_key(&hash).await? {
-            return Ok(Some(known));
+            return Ok(Some(known).filter(|known| known.revoked_at.is_none()));
         }
         let Some(first) = &self.first_key else {
             return Ok(None);
@@ -87,8 +87,46 @@ impl Access {
             scope: Scope::Admin,
             name: "first".to_owned(),
             created_at: Timestamp(self.clock.now_ms()),
+            revoked_at: None,
         };
         self.store.put_api_key(&hash, &record).await?;
         Ok(Some(record))
+    }
+
+    /// Makes a key for a workspace. It is told here and never again.
+    ///
+    /// # Errors
+    /// If the system has no randomness, or the key cannot be written.
+    pub async fn make_key(
+        &self,
+        workspace: &WorkspaceId,
+        name: &str,
+        scope: Scope,
+    ) -> Result<(Key, ListedKey), Error> {
+        let key = Key::generate().map_err(|error| Error::Config(error.to_string()))?;
+        let record = ApiKey {
+            workspace: workspace.clone(),
+            scope,
+            name: name.to_owned(),
+            created_at: Timestamp(self.clock.now_ms()),
+            revoked_at: None,
+        };
+        let hash = key.hash();
+        self.store.put_api_key(&hash, &record).await?;
+        Ok((key, ListedKey::new(&hash, &record)))
+    }
+
+    /// Revokes a key of a workspace by another. False: there is no such key.
+    ///
+    /// # Errors
+    /// As for [`Store::revoke_api_key`].
+    pub async fn revoke_key(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        by: &str,
+    ) -> Result<bool, Error> {
+        let now = Timestamp(self.clock.now_ms());
+        Ok(self.store.revoke_api_key(workspace, id, by, now).await?)
     }
 }

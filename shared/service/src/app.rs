@@ -90,7 +90,7 @@ impl App {
             driver: Driver::new(outbox.clone(), jobs, entries_limit, fold),
             answers: Answers::new(outbox.clone(), stops.clone()),
             runs: Runs::new(outbox.clone(), stops),
-            views: Views::new(ports.store.clone()),
+            views: Views::new(ports.store.clone(), ports.runtimes.clone()),
             access: Access::new(ports.store.clone(), ports.clock.clone(), first_key),
             poll,
             settler,

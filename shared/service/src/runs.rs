@@ -50,6 +50,17 @@ impl Runs {
         };
         let block = block.map_err(Error::from)?.ok_or_else(no_block)?;
         let pipeline = self.pipeline(workspace, ask).await?;
+        if block.repository.is_none() {
+            let errors = pipeline.pipeline.errors_without_repository();
+            if !errors.is_empty() {
+                let message = format!(
+                    "the pipeline works on a repository, and the block {} has none; put the block with a `repository`",
+                    ask.block_id
+                );
+                let problem = Problem::new(Code::InvalidRequest, message).at("blockId");
+                return Err(Problem { errors, ..problem });
+            }
+        }
         let version = pipeline.version;
         let plan = store.plan(workspace, &ask.pipeline_id, version).await;
         let plan = plan.map_err(Error::from)?;

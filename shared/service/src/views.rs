@@ -6,8 +6,9 @@ use towpath_api_types::{
     Code, List, OutputLink, OutputText, Problem, RunSummary, RunView, StepView, WaitsFor,
 };
 use towpath_engine::{
-    About, Head, Phase, Plan, Reason, RunId, Status, Step, StepIndex, Wait, kinds,
+    About, Head, JobId, Phase, Plan, Reason, RunId, Status, Step, StepIndex, Wait, kinds,
 };
+use towpath_jobs::{LogPage, LogPosition, Registry, Unreadable};
 use towpath_store::{Input, Store, StoredOutput};
 
 use crate::caller::no_run;
@@ -20,11 +21,12 @@ type Told<T> = Result<T, Problem>;
 #[derive(Clone)]
 pub struct Views {
     store: Store,
+    runtimes: Registry,
 }
 
 impl Views {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Store, runtimes: Registry) -> Self {
+        Self { store, runtimes }
     }
 
     /// A run, whole.
@@ -74,7 +76,7 @@ impl Views {
         Ok(RunView {
             steps: views.collect(),
             summary: summary(loaded.run.head.clone(), Some(&loaded.wait)),
-            block: input.block.clone(),
+            block: input.block.clone().shown(),
             audit,
         })
     }
@@ -153,6 +155,41 @@ impl Views {
             }
         }
     }
+
+    /// A page of what a job of a step has printed: of the one that worked for it last, or of the one named.
+    ///
+    /// # Errors
+    /// The problem to tell the caller.
+    pub async fn log(
+        &self,
+        caller: &Caller,
+        id: &RunId,
+        step: StepIndex,
+        job: Option<JobId>,
+        after: LogPosition,
+    ) -> Told<LogPage> {
+        let none = |message: String| Problem::new(Code::NotFound, message);
+        let view = self.run(caller, id).await?;
+        let found = view.steps.into_iter().find(|view| view.index == step);
+        let found = found.ok_or_else(|| none(format!("{id} has no step {step}")))?;
+        let holder = found.kept_from.as_ref().unwrap_or(id);
+        let job = job.or(found.job_id);
+        let job = job.ok_or_else(|| none(format!("no job has worked for step {step} yet")))?;
+        if job.run() != *holder {
+            return Err(none(format!("{job} is no job of step {step}")));
+        }
+        match self.runtimes.read_log(&job, after).await {
+            Ok(Some(page)) => Ok(page),
+            Ok(None) => Err(none(format!(
+                "there is no log of {job}: its runtime keeps none, or no longer"
+            ))),
+            Err(Unreadable(why)) => {
+                tracing::warn!(%job, "its log cannot be read: {why}");
+                let message = "the log cannot be read now; try again";
+                Err(Problem::new(Code::Unavailable, message))
+            }
+        }
+    }
 }
 
 fn summary(head: Head, wait: Option<&Wait>) -> RunSummary {
@@ -221,7 +258,10 @@ fn step_view(
         state: step.state(),
         requires_approval: false,
         activity: activity(&step, plan),
-        job_id: step.call().map(|call| call.id.clone()),
+        job_id: step
+            .call()
+            .map(|call| call.id.clone())
+            .or(step.last_job.clone()),
         attempt: step.attempt,
         started_at: step.started_at,
         paused_at: step.paused_at,

@@ -36,6 +36,9 @@ pub struct PipelineSummary {
     /// The number of steps that a run has.
     #[serde(default)]
     pub steps: u16,
+    /// Whether the pipeline was deleted: only its versions are left, for the runs that pinned them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
 }
 
 impl From<&StoredPipeline> for PipelineSummary {
@@ -48,6 +51,7 @@ impl From<&StoredPipeline> for PipelineSummary {
             labels: pipeline.labels.clone(),
             archived: pipeline.archived,
             steps: u16::try_from(pipeline.enabled().len()).unwrap_or(u16::MAX),
+            deleted: false,
         }
     }
 }
@@ -62,13 +66,55 @@ impl Store {
         workspace: &WorkspaceId,
         id: &PipelineId,
     ) -> Result<Option<StoredPipeline>, Error> {
-        let Some(latest) = self.runs.get(&keys::pipeline(workspace, id)).await? else {
-            return Ok(None);
-        };
-        let version = summary(latest)?.version;
+        match self.latest(workspace, id).await? {
+            Some(latest) if !latest.deleted => self.version(workspace, id, latest.version).await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn latest(
+        &self,
+        workspace: &WorkspaceId,
+        id: &PipelineId,
+    ) -> Result<Option<PipelineSummary>, Error> {
+        let item = self.runs.get(&keys::pipeline(workspace, id)).await?;
+        item.map(summary).transpose()
+    }
+
+    async fn version(
+        &self,
+        workspace: &WorkspaceId,
+        id: &PipelineId,
+        version: u32,
+    ) -> Result<Option<StoredPipeline>, Error> {
         let key = keys::pipeline_version(workspace, id, version);
         let item = self.runs.get(&key).await?;
         item.map(record).transpose()
+    }
+
+    /// Deletes a pipeline: no run of it starts any more. Its versions stay, for the runs that pinned them, and a pipeline
+    /// of this id that is put later goes on counting. False: there is none.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if somebody else put it just now.
+    pub async fn delete_pipeline(
+        &self,
+        workspace: &WorkspaceId,
+        id: &PipelineId,
+    ) -> Result<bool, Error> {
+        let Some(latest) = self.latest(workspace, id).await?.filter(|it| !it.deleted) else {
+            return Ok(false);
+        };
+        let version = latest.version;
+        let key = keys::pipeline(workspace, id);
+        let deleted = PipelineSummary {
+            deleted: true,
+            ..latest
+        };
+        // Out of the listing, since it is put without the listing's keys.
+        let write = put(key, &deleted)?.when(Condition::Equals("version", number(version)));
+        self.runs.write(write).await?;
+        Ok(true)
     }
 
     /// Puts a pipeline as its next version; the versions before stay, for the runs that pinned them. One that is the
@@ -81,11 +127,14 @@ impl Store {
         workspace: &WorkspaceId,
         pipeline: &Pipeline,
     ) -> Result<StoredPipeline, Error> {
-        let newest = self.pipeline(workspace, &pipeline.id).await?;
-        if let Some(newest) = newest.as_ref().filter(|it| it.pipeline == *pipeline) {
-            return Ok(newest.clone());
+        let latest = self.latest(workspace, &pipeline.id).await?;
+        let before = latest.as_ref().map_or(0, |latest| latest.version);
+        if latest.is_some_and(|latest| !latest.deleted) {
+            let newest = self.version(workspace, &pipeline.id, before).await?;
+            if let Some(newest) = newest.filter(|it| it.pipeline == *pipeline) {
+                return Ok(newest);
+            }
         }
-        let before = newest.map_or(0, |newest| newest.version);
         let stored = StoredPipeline {
             version: before + 1,
             pipeline: pipeline.clone(),
@@ -120,6 +169,22 @@ impl Store {
     ) -> Result<Option<Block>, Error> {
         let item = self.runs.get(&keys::block(workspace, id)).await?;
         item.map(record).transpose()
+    }
+
+    /// Deletes a block that no run is live on. Its runs stay. False: there is none.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if a run is live on it, or somebody else wrote it just now.
+    pub async fn delete_block(&self, workspace: &WorkspaceId, id: &BlockId) -> Result<bool, Error> {
+        let Some(block) = self.block(workspace, id).await? else {
+            return Ok(false);
+        };
+        let delete = Write::delete(keys::block(workspace, id));
+        let delete = delete.when(Condition::Equals("rev", number(block.rev)));
+        // Deletes nothing: it holds only if no run has the lock.
+        let unlocked = Write::delete(keys::lock(workspace, id)).when(Condition::Absent);
+        self.runs.transact(vec![delete, unlocked]).await?;
+        Ok(true)
     }
 
     /// Puts what a block's owner says of it. What runs say of it stays as it is.

@@ -79,6 +79,14 @@ pub(crate) fn idempotency(workspace: &WorkspaceId, key: &str) -> Key {
     Key::new(format!("{workspace}#idempotency#{key}"), "KEY")
 }
 
+pub(crate) fn listed_keys(workspace: &WorkspaceId) -> String {
+    format!("{workspace}#keys")
+}
+
+pub(crate) fn listed_key(workspace: &WorkspaceId, id: &str) -> Key {
+    Key::new(listed_keys(workspace), id)
+}
+
 pub(crate) fn api_key(hash: &str) -> Key {
     Key::new(format!("apikey#{hash}"), "KEY")
 }

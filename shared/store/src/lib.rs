@@ -20,7 +20,8 @@
 //! | pipeline version      | `{ws}#pipeline#{id}`    | `V#0000000001`          | when it is put                          |
 //! | pipeline              | `{ws}#pipeline#{id}`    | `LATEST`                | with each version: names the newest     |
 //! | idempotency key       | `{ws}#idempotency#{key}`| `KEY`                   | with the start; expires                 |
-//! | API key (executors)   | `apikey#{hash}`         | `KEY`                   | when it is made                         |
+//! | API key (executors)   | `apikey#{hash}`         | `KEY`                   | when it is made, and revoked            |
+//! | key in the list       | `{ws}#keys`             | the key's id            | with the key                            |
 //!
 //! What a driver loads lies together, in one query. An output of more than [`IN_ROW`] bytes is an object of the bucket,
 //! under a key of its run; its row says which.
@@ -58,7 +59,7 @@ use std::sync::{Arc, Mutex};
 use towpath_engine::{PipelineId, Plan, WorkspaceId};
 use towpath_table::Table;
 
-pub use access::{ApiKey, Scope};
+pub use access::{ApiKey, ListedKey, Scope};
 pub use commit::Commit;
 pub use create::{Created, Creation, Idempotency, Takeover};
 pub use definitions::{PipelineSummary, StoredPipeline};

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use towpath_clock::Clock;
 use towpath_engine::JobId;
 use towpath_jobs::{
-    Answer, JobRequest, JobSnapshot, JobStatus, Runtime, StartError, Started, Unreadable,
-    error_class,
+    Answer, JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
+    Unreadable, error_class,
 };
 use towpath_service::App;
 
@@ -283,6 +283,10 @@ impl Runtime for MemoryJobs {
     }
 
     async fn tail_logs(&self, _: &JobId, _: usize) -> Result<Option<String>, Unreadable> {
+        Ok(None)
+    }
+
+    async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
         Ok(None)
     }
 }

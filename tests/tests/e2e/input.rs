@@ -105,6 +105,12 @@ fn routes(run: &str, subject: &str) -> Vec<(Scope, Method, String, Value)> {
         (Scope::Decide, post(), approval("approve"), nothing()),
         (Scope::Decide, post(), approval("request-changes"), feedback),
         (Scope::Decide, post(), approval("reject"), nothing()),
+        (
+            Scope::Admin,
+            Method::DELETE,
+            "/pipelines/work".into(),
+            nothing(),
+        ),
     ]
 }
 
@@ -479,5 +485,152 @@ async fn a_key_may_do_what_its_scope_says_and_no_more() {
         (started.status, &started.body["initiatedBy"]),
         (201, &json!("starter"))
     );
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_could_use_is_refused_before_it_is_kept() {
+    let world = world().await;
+    let put = async |path: &str, body: Value| world.ask(Method::PUT, path, &body).await;
+    let invalid = |field| no(422, "invalid_request", Some(field));
+    let secret =
+        json!({ "title": "t", "repository": { "url": "https://bot:hunter2@example.com/a.git" } });
+    let refused = put("/blocks/b", secret).await;
+    assert_eq!(refused.no(), invalid("repository.url"));
+    let message = refused.problem().message;
+    assert!(
+        message.contains("credential helper") && !message.contains("hunter2"),
+        "{message}"
+    );
+    for (body, field) in [
+        (json!({ "title": " " }), "title"),
+        (json!({ "title": "a\0b" }), "title"),
+        (json!({ "title": "t", "description": "\0" }), "description"),
+    ] {
+        assert_eq!(put("/blocks/b", body).await.no(), invalid(field));
+    }
+    let step = json!({ "agentKind": "a", "runtime": { "kind": "process", "command": ["a\0b"] } });
+    let nul = put("/pipelines/p", json!({ "id": "p", "steps": [step] })).await;
+    assert_eq!(nul.problem().errors[0].path, "steps[0].runtime.command[0]");
+    let number = json!({ "agentKind": "a", "runtime": { "kind": "simulated" }, "budgets": { "jobMinutes": -1 } });
+    let typed = put("/pipelines/p", json!({ "id": "p", "steps": [number] })).await;
+    let message = typed.problem().message;
+    assert!(
+        message.contains("a whole number") && !message.contains("u32"),
+        "{message}"
+    );
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_needs_a_repository_does_not_start_without_one() {
+    let world = world().await;
+    world
+        .put(&job("true").replace("kind: process", "kind: process, checkout: write"))
+        .await;
+    world.block("work").await;
+    let ask = json!({ "blockId": "work", "pipelineId": "work" });
+    let refused = world.post("/runs", &ask).await;
+    assert_eq!(refused.no(), no(422, "invalid_request", Some("blockId")));
+    let errors = refused.problem().errors;
+    assert_eq!(errors[0].path, "steps[0].runtime.checkout");
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_is_gone_and_can_be_put_again() {
+    let world = world().await;
+    let asks = "{ id: asks, steps: [{ agentKind: a, requiresApproval: true, runtime: { kind: simulated } }] }";
+    let run = world.run(asks).await;
+    let subject = world.asked(&run).await;
+    let ask = async |method: Method, path: &str| world.ask(method, path, &Value::Null).await;
+
+    let held = ask(Method::DELETE, "/blocks/asks").await;
+    assert_eq!(
+        (held.no().1.as_str(), held.problem().run),
+        ("run_is_live", Some(run.clone()))
+    );
+    assert_eq!(ask(Method::DELETE, "/pipelines/asks").await.status, 204);
+    for method in [Method::GET, Method::DELETE] {
+        assert_eq!(
+            ask(method, "/pipelines/asks").await.no(),
+            no(404, "not_found", None)
+        );
+    }
+    let list: Value = world.client.get("/pipelines").await.unwrap();
+    assert_eq!(list["items"], json!([]));
+    let start = json!({ "blockId": "asks", "pipelineId": "asks", "replace": true });
+    assert_eq!(world.post("/runs", &start).await.no().0, 404);
+    // The run goes on with the version that it pinned.
+    world.approve(&run, &subject).await;
+    assert!(world.end(&run).await.summary.failure.is_none());
+
+    assert_eq!(ask(Method::DELETE, "/blocks/asks").await.status, 204);
+    assert_eq!(
+        ask(Method::DELETE, "/blocks/asks").await.no(),
+        no(404, "not_found", None)
+    );
+    world.put(asks).await;
+    let again: Value = world.client.get("/pipelines/asks").await.unwrap();
+    assert_eq!(again["version"], 2, "versions are never used twice");
+    world.block("asks").await;
+    let again = world.start("asks", "asks").await;
+    world.stop(&again).await.done();
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_made_told_once_and_revoked_by_others() {
+    let world = world().await;
+    let make = json!({ "name": "second", "scope": "admin" });
+    let made = world.post("/keys", &make).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let key = Key::parse(made.body["key"].as_str().unwrap()).unwrap();
+    let second = Client::new(world.standing.cloud.url(), Some(key));
+    let list: Value = second.get("/keys").await.unwrap();
+    let keys = list["items"].as_array().unwrap();
+    assert!(
+        keys.len() == 2 && keys.iter().all(|it| it.get("key").is_none()),
+        "{list}"
+    );
+    let named = |name: &str| {
+        let key = keys.iter().find(|it| it["name"] == name).unwrap();
+        format!("/keys/{}", key["id"].as_str().unwrap())
+    };
+    let (first, own) = (named("local"), named("second"));
+    let delete =
+        async |client: &Client, path: &str| send(client, &(Method::DELETE, path, "")).await;
+    assert_eq!(
+        delete(&second, &own).await.no(),
+        no(409, "wrong_state", None)
+    );
+    // Each asks for the other's end at once: one of them stays.
+    let (one, other) = tokio::join!(delete(&second, &first), delete(&world.client, &own));
+    let (one, other) = (one.status, other.status);
+    assert!((one == 204) != (other == 204), "{one} {other}");
+    let left = match one == 204 {
+        true => &second,
+        false => &world.client,
+    };
+    let gone = match one == 204 {
+        true => &world.client,
+        false => &second,
+    };
+    assert_eq!(send(gone, &(Method::GET, "/runs", "")).await.status, 401);
+    let list: Value = left.get("/keys").await.unwrap();
+    let keys = list["items"].as_array().unwrap();
+    assert_eq!(
+        keys.iter()
+            .filter(|it| it.get("revokedAt").is_some())
+            .count(),
+        1
+    );
+    for (body, field) in [
+        (json!({ "name": " ", "scope": "read" }), "name"),
+        (json!({ "name": "n", "scope": "all" }), "scope"),
+    ] {
+        let refused = send(left, &(Method::POST, "/keys", &body.to_string())).await;
+        assert_eq!(refused.no(), no(422, "invalid_request", Some(field)));
+    }
     world.standing.stop().await;
 }

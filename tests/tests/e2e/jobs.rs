@@ -93,18 +93,6 @@ async fn a_command_that_is_not_there_is_a_failed_dispatch_that_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_wants_a_repository_where_there_is_none_is_not_dispatched() {
-    let world = world().await;
-    let yaml = "{ id: work, steps: [{ agentKind: coder, runtime: { kind: process, checkout: write, command: [true] } }] }";
-    let run = world.run(&yaml.replace("[true]", "['true']")).await;
-    let (kind, message) = failure(&world.end_soon(&run).await);
-    assert_eq!(kind, FailureKind::Dispatch);
-    assert!(message.contains("has no repository"), "{message}");
-    world.quiet().await;
-    world.standing.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_place_is_taken_away_once_is_done_again_elsewhere() {
     let world = world().await;
     let dir = tempfile::tempdir().unwrap();
@@ -178,6 +166,7 @@ async fn a_job_that_takes_too_long_is_stopped() {
 async fn a_job_that_cannot_be_placed_is_held_until_it_can_be() {
     let world = world().await;
     let jobs = &world.standing.jobs;
+    std::fs::remove_dir_all(jobs).unwrap();
     std::fs::write(jobs, "").unwrap();
     let run = world.run(&job("echo placed")).await;
     let began = world.clock.now_ms();
@@ -199,6 +188,45 @@ async fn a_job_that_cannot_be_placed_is_held_until_it_can_be() {
     std::fs::remove_file(jobs).unwrap();
     done(&world.end(&run).await);
     assert_eq!(world.output(&run, 0).await.trim(), "placed");
+    world.quiet().await;
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_job_can_be_read_when_its_run_is_over() {
+    let world = world().await;
+    let run = world
+        .run(&job("seq 1 3; echo 'what went wrong' >&2; exit 1"))
+        .await;
+    world.end_soon(&run).await;
+    let page: Value = world
+        .client
+        .get(&format!("/runs/{run}/steps/0/log"))
+        .await
+        .unwrap();
+    let parts = serde_json::json!([
+        { "stream": "stdout", "text": "1\n2\n3\n" }, { "stream": "stderr", "text": "what went wrong\n" },
+    ]);
+    assert_eq!((&page["parts"], page.get("next")), (&parts, None));
+    let rest: Value = world
+        .client
+        .get(&format!("/runs/{run}/steps/0/log?after=4-0"))
+        .await
+        .unwrap();
+    assert_eq!(rest["parts"][0]["text"], "3\n");
+    let other = world
+        .run(&job("true").replace("id: work", "id: other"))
+        .await;
+    world.end_soon(&other).await;
+    let theirs = JobId::derive(&other, 1);
+    for (path, status) in [
+        (format!("/runs/{run}/steps/1/log"), 404),
+        (format!("/runs/{run}/steps/0/log?job={theirs}"), 404),
+        (format!("/runs/{run}/steps/0/log?after=x"), 422),
+    ] {
+        let no = world.ask(http::Method::GET, &path, &Value::Null).await;
+        assert_eq!(no.no().0, status, "{path}");
+    }
     world.quiet().await;
     world.standing.stop().await;
 }

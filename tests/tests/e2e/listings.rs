@@ -1,5 +1,7 @@
 //! Lists of runs.
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::{Value, json};
 use towpath_api_types::Code;
@@ -25,9 +27,12 @@ async fn the_live_runs_are_listed_without_those_that_are_over() {
     let world = world().await;
     let over = world.run(INSTANT).await;
     done(&world.end(&over).await);
+    // Runs of one millisecond are in no order.
+    world.pass(Duration::from_millis(1)).await;
     let parked = world.run(ASKS).await;
     let subject = world.asked(&parked).await;
     let stopped: RunId = {
+        world.pass(Duration::from_millis(1)).await;
         world.block("other").await;
         world.start("other", "asks").await
     };

@@ -176,10 +176,11 @@ impl Lambda {
         let Err(failure) = self.invoke(id, payload.clone(), Kind::Asynchronous).await else {
             return;
         };
+        let retries = self.specs.get(id).map_or(0, |spec| spec.retries);
         let (lambda, id) = (Arc::clone(self), id.to_owned());
         self.tasks.spawn(async move {
             let mut failure = failure;
-            for pause in RETRIES {
+            for pause in RETRIES.into_iter().take(retries) {
                 tracing::warn!(function = id, error = failure.error, cause = failure.cause, "an event will be tried again");
                 lambda.clock.sleep(pause).await;
                 match lambda.invoke(&id, payload.clone(), Kind::Asynchronous).await {

@@ -23,6 +23,13 @@ impl Function for Does {
 }
 
 async fn lambda(does: fn(Value) -> BoxFuture<'static, Result<Value, Diagnostic>>) -> Arc<Lambda> {
+    lambda_with(0, does).await
+}
+
+async fn lambda_with(
+    retries: usize,
+    does: fn(Value) -> BoxFuture<'static, Result<Value, Diagnostic>>,
+) -> Arc<Lambda> {
     let spec = FunctionSpec {
         id: "F".to_owned(),
         name: "towpath-F".to_owned(),
@@ -30,6 +37,7 @@ async fn lambda(does: fn(Value) -> BoxFuture<'static, Result<Value, Diagnostic>>
         binary: None,
         timeout: Duration::from_secs(3),
         memory_mb: 128,
+        retries,
         environment: BTreeMap::new(),
         triggers: Vec::new(),
     };
@@ -95,6 +103,28 @@ async fn an_error_keeps_its_name() {
         found,
         ("Towpath.Throttled".to_owned(), "slow down".to_owned())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_event_is_tried_again_as_often_as_the_function_says() {
+    for retries in [0, 1, 2] {
+        let lambda = lambda_with(retries, |_| {
+            let error = Diagnostic {
+                error_type: "E".to_owned(),
+                error_message: "on purpose".to_owned(),
+            };
+            async move { Err(error) }.boxed()
+        })
+        .await;
+        lambda.deliver("F", Value::Null).await;
+        for _ in 0..3 {
+            // Lets the retries in the background reach the clock.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            lambda.clock.advance(Duration::from_secs(120));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(lambda.counts()["F"], 1 + retries as u64);
+    }
 }
 
 #[tokio::test]

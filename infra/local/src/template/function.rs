@@ -26,6 +26,7 @@ impl Stack {
             "MemorySize",
             "Environment",
             "Policies",
+            "EventInvokeConfig",
             "Events",
             "Runtime",
             "Handler",
@@ -36,6 +37,8 @@ impl Stack {
             "DeadLetterQueue",
             "Description",
             "LoggingConfig",
+            // A limit that one laptop does not reach.
+            "ReservedConcurrentExecutions",
             "Tags",
             "Tracing",
         ];
@@ -62,6 +65,7 @@ impl Stack {
             binary: binary.map(str::to_owned),
             timeout: Duration::from_secs(number("Timeout", 3)?),
             memory_mb: number("MemorySize", 128)?,
+            retries: retries(at, &properties)?,
             environment: environment(at, &properties)?,
             triggers,
         });
@@ -86,6 +90,26 @@ fn inherit(own: &mut Map<String, Value>, globals: &Map<String, Value>) {
             _ => {}
         }
     }
+}
+
+/// How often a failed asynchronous invocation is tried again: twice, unless the function says less.
+fn retries(at: &Resource<'_>, properties: &Map<String, Value>) -> Result<usize, Error> {
+    let mut retries = 2;
+    for (key, value) in at.map(properties, "EventInvokeConfig")? {
+        let place = at.place(&format!("EventInvokeConfig.{key}"));
+        let count = value.as_u64().filter(|count| *count <= 2);
+        retries = match (key.as_str(), count) {
+            ("MaximumRetryAttempts", Some(count)) => count as usize,
+            ("MaximumRetryAttempts", None) => {
+                return Err(Error::template(place, "must be 0, 1 or 2"));
+            }
+            _ => {
+                let message = "the local cloud does not know this property";
+                return Err(Error::template(place, message));
+            }
+        };
+    }
+    Ok(retries)
 }
 
 fn environment(

@@ -94,6 +94,8 @@ pub(crate) struct FunctionSpec {
     pub(crate) binary: Option<String>,
     pub(crate) timeout: Duration,
     pub(crate) memory_mb: u64,
+    /// How often a failed asynchronous invocation is tried again.
+    pub(crate) retries: usize,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) triggers: Vec<Trigger>,
 }

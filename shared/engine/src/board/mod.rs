@@ -89,7 +89,43 @@ pub struct Repository {
     pub base: Option<String>,
 }
 
+impl Repository {
+    /// Whether the URL holds a password or a token: anything before an `@` in `http` addresses, and `user:password`
+    /// elsewhere. Everybody who may read could use it.
+    pub fn holds_password(&self) -> bool {
+        self.user()
+            .is_some_and(|(scheme, user)| scheme.starts_with("http") || user.contains(':'))
+    }
+
+    /// The scheme of the URL and the part before the `@`, if it has both.
+    fn user(&self) -> Option<(&str, &str)> {
+        let (scheme, rest) = self.url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (user, _) = authority.rsplit_once('@')?;
+        (!user.is_empty()).then_some((scheme, user))
+    }
+
+    /// The URL as it may be shown: without a password.
+    pub fn shown_url(&self) -> String {
+        match self.user() {
+            Some((_, user)) if self.holds_password() => {
+                self.url.replacen(&format!("{user}@"), "***@", 1)
+            }
+            _ => self.url.clone(),
+        }
+    }
+}
+
 impl Block {
+    /// The block as it may be shown: a password that an earlier release kept in the repository's URL is left out.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        if let Some(repository) = &mut self.repository {
+            repository.url = repository.shown_url();
+        }
+        self
+    }
+
     /// The branch that runs on the block work on: the repository's, else `towpath/` and the block's id.
     pub fn branch(&self) -> String {
         let named = self

@@ -209,7 +209,9 @@ impl FailureKind {
             Self::CompanionRejected => {
                 "Look at the companion's answer in the log, then retry the run."
             }
-            Self::Cancelled => "Retry the run to go on where it stopped.",
+            Self::Cancelled => {
+                "It was stopped on request, and nothing has to be fixed. A retry goes on where it stopped."
+            }
             Self::Unknown => {
                 "The engine could not go on. Look at its alarms and logs, then retry the run."
             }

@@ -130,7 +130,7 @@ impl Run {
 
     /// Enters a phase. That is progress, so the drivers that died before it are forgotten.
     pub(crate) fn enter(&mut self, phase: Phase) {
-        self.step.phase = phase;
+        self.step.enter(phase);
         self.head.driver = crate::Deaths::default();
         self.head.status = match self.step.phase {
             Phase::Asking(_) => Status::Blocked,

@@ -61,6 +61,9 @@ pub struct Step {
     /// The model that did the work, as far as the agent named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The id of the latest call that the step has left: the job whose log tells what happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_job: Option<JobId>,
 }
 
 /// A job and the runtime that has it.
@@ -239,6 +242,14 @@ impl Step {
             unreadable: Unreadable::default(),
             replaces: Vec::new(),
             model: None,
+            last_job: None,
+        }
+    }
+
+    /// Enters a phase, and remembers the call that it was at.
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        if let Phase::Calling(call) = std::mem::replace(&mut self.phase, phase) {
+            self.last_job = Some(call.id);
         }
     }
 
@@ -298,6 +309,6 @@ impl Step {
         self.finished_at
             .get_or_insert(self.paused_at.unwrap_or(now));
         self.paused_at = None;
-        self.phase = Phase::Done;
+        self.enter(Phase::Done);
     }
 }

@@ -12,7 +12,8 @@ use towpath_api_types::StartRun;
 use towpath_clock::Clock;
 use towpath_engine::{JobId, Next, RunId, Timestamp};
 use towpath_jobs::{
-    JobRequest, JobSnapshot, JobStatus, Registry, Runtime, StartError, Started, Unreadable,
+    JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Registry, Runtime, StartError,
+    Started, Unreadable,
 };
 use towpath_machine::{Error as MachineError, Machine, Sent};
 use towpath_service::{App, Caller, Entry, Ports, Random};
@@ -195,6 +196,10 @@ impl Runtime for Jobs {
     }
 
     async fn tail_logs(&self, _: &JobId, _: usize) -> Result<Option<String>, Unreadable> {
+        Ok(None)
+    }
+
+    async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
         Ok(None)
     }
 }

@@ -1,0 +1,84 @@
+//! Logs of jobs, page by page.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A part of what a job has printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogPage {
+    /// The texts of this page. There are none if the job has printed nothing more yet.
+    pub parts: Vec<LogPart>,
+    /// The position behind this page. `None`: the job is over, and this was the last of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<LogPosition>,
+}
+
+/// A text that a job has printed on one of its outputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPart {
+    /// The output that the text was printed on.
+    pub stream: LogStream,
+    /// The text; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+/// An output of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// The standard output.
+    Stdout,
+    /// The standard error.
+    Stderr,
+}
+
+/// A position in the log of a job: the number of bytes that were read of each output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct LogPosition {
+    /// The bytes of the standard output.
+    pub stdout: u64,
+    /// The bytes of the standard error.
+    pub stderr: u64,
+}
+
+/// The error of a text that is no [`LogPosition`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a position in a log is what a page of it gave as `next`")]
+pub struct NoPosition;
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.stdout, self.stderr)
+    }
+}
+
+impl FromStr for LogPosition {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let (stdout, stderr) = text.split_once('-').ok_or(NoPosition)?;
+        let number = |text: &str| text.parse().map_err(|_| NoPosition);
+        Ok(Self {
+            stdout: number(stdout)?,
+            stderr: number(stderr)?,
+        })
+    }
+}
+
+impl From<LogPosition> for String {
+    fn from(position: LogPosition) -> Self {
+        position.to_string()
+    }
+}
+
+impl TryFrom<String> for LogPosition {
+    type Error = NoPosition;
+
+    fn try_from(text: String) -> Result<Self, NoPosition> {
+        text.parse()
+    }
+}
