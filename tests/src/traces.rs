@@ -158,6 +158,7 @@ pub async fn start_by_hand(world: &World, job: &JobId, command: &[&str]) {
     let work = towpath_jobs::CommandWork {
         command: command.iter().map(ToString::to_string).collect(),
         env: std::collections::BTreeMap::new(),
+        secrets: Vec::new(),
         checkout: None,
     };
     let request = towpath_jobs::JobRequest {
@@ -165,6 +166,7 @@ pub async fn start_by_hand(world: &World, job: &JobId, command: &[&str]) {
         workspace: "local".parse().unwrap(),
         work: towpath_jobs::Work::Command(work),
         context: Value::Null,
+        inputs: Vec::new(),
         max_run: std::time::Duration::from_secs(3600),
         grace: std::time::Duration::from_secs(1),
     };

@@ -26,6 +26,8 @@ enum Deed {
     FirstKey,
     /// Makes a key, lists all, and revokes it.
     Keys,
+    /// Keeps a secret, and uses it.
+    Secrets,
     /// An output that no row holds, made by a job and by a human.
     LargeOutputs,
     /// A driver dies, and the run gets its next; too many die, and the run is failed while its job works.
@@ -39,6 +41,7 @@ fn deeds() -> Vec<Deed> {
         Deed::Reads,
         Deed::FirstKey,
         Deed::Keys,
+        Deed::Secrets,
         Deed::LargeOutputs,
         Deed::Deaths,
         Deed::Nets,
@@ -55,7 +58,15 @@ steps:
   - agentKind: writer
     requiresApproval: true
     runtime: { kind: process, command: [sh, -c, 'seq 1 100000 > $TOWPATH_OUTPUT'] }
-  - { agentKind: printer, runtime: { kind: simulated, output: Printed. } }
+  - { agentKind: reader, runtime: { kind: process, command: [sh, -c, 'cat $TOWPATH_INPUTS/output-0.txt | wc -c'] } }
+";
+
+const SECRETIVE: &str = "
+id: secretive
+steps:
+  - { agentKind: user, runtime: { kind: process, env: { T: { secret: token } }, command: ['true'] } }
+  - agentKind: ci
+    gate: { probe: { kind: command, env: { T: { secret: token } }, command: ['true'] } }
 ";
 
 const LONG: &str = "
@@ -115,6 +126,23 @@ impl Deed {
                 let path = format!("/keys/{}", made.body["id"].as_str().unwrap());
                 world.ask(Method::GET, "/keys", &json!(null)).await.done();
                 world.ask(Method::DELETE, &path, &json!(null)).await.done();
+            }
+            Deed::Secrets => {
+                let secret = json!({ "value": "swordfish" });
+                world
+                    .ask(Method::PUT, "/secrets/token", &secret)
+                    .await
+                    .done();
+                world
+                    .ask(Method::GET, "/secrets", &json!(null))
+                    .await
+                    .done();
+                let run = world.run(SECRETIVE).await;
+                assert_eq!(world.end(&run).await.summary.status, Status::Done);
+                world
+                    .ask(Method::DELETE, "/secrets/token", &json!(null))
+                    .await
+                    .done();
             }
             Deed::LargeOutputs => {
                 let run = world.run(LARGE).await;

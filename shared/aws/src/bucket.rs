@@ -1,7 +1,7 @@
-//! One S3 bucket, as far as outputs need it: whole objects in, and URLs for others to fetch them by.
+//! One S3 bucket, as far as outputs need it: whole objects in and out, and URLs for others to fetch them by.
 //!
 //! Made of the signer, the orchestrator (retries, timeouts) and the HTTP client that the SDK's clients link anyway: for
-//! two operations `aws-sdk-s3` would make every function larger by more than they are worth.
+//! three operations `aws-sdk-s3` would make every function larger by more than they are worth.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use aws_sigv4::http_request::{
     SigningInstructions, SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
-use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime::client::orchestrator::operation::{Operation, OperationBuilder};
 use aws_smithy_runtime::client::retries::classifiers::{
     HttpStatusCodeClassifier, TransientErrorClassifier,
 };
@@ -31,6 +31,7 @@ use aws_smithy_types::config_bag::{ConfigBag, Layer};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 /// The header by which a service is told which function calls, and the query parameter of the same use in a URL: S3
 /// passes over parameters that begin with `x-`, and writes them to its access log.
@@ -58,6 +59,7 @@ pub struct Bucket {
     signer: Signer,
     function: Option<String>,
     put: Operation<Put, (), Refused>,
+    get: Operation<String, Bytes, Refused>,
 }
 
 /// An object to be put.
@@ -89,30 +91,20 @@ impl Bucket {
             }
         };
         let function = setup.function.clone();
-        let mut put = Operation::builder()
-            .service_name("S3")
-            .operation_name("PutObject")
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .endpoint_url(&url)
-            .http_client(setup.http.clone())
-            .no_auth()
-            .interceptor(setup.signer.clone())
-            .timeout_config(setup.timeouts.clone())
-            .standard_retry(&setup.retries)
-            .retry_classifier(TransientErrorClassifier::<Refused>::new())
-            .retry_classifier(HttpStatusCodeClassifier::default())
-            .serializer(move |put: Put| put.request(function.as_deref()))
+        let caller = function.clone();
+        let put = operation("PutObject", &url, setup)
+            .serializer(move |put: Put| put.request(caller.as_deref()))
+            .deserializer(|response| answered(response).map(|_| ()));
+        let caller = function.clone();
+        let get = operation("GetObject", &url, setup)
+            .serializer(move |key: String| get_request(&key, caller.as_deref()))
             .deserializer(answered);
-        if let Some(partition) = setup.partition.clone() {
-            let mut layer = Layer::new("partition");
-            layer.store_put(partition);
-            put = put.runtime_plugin(StaticRuntimePlugin::new().with_config(layer.freeze()));
-        }
         Self {
             url,
             signer: setup.signer.clone(),
-            function: setup.function.clone(),
+            function,
             put: put.build(),
+            get: get.build(),
         }
     }
 
@@ -138,6 +130,14 @@ impl Bucket {
             sha256,
         };
         self.put.invoke(put).await
+    }
+
+    /// Gets an object, whole. `key` is of characters that stand for themselves in a URL's path.
+    ///
+    /// # Errors
+    /// What [`crate::classify`] makes of it.
+    pub async fn get(&self, key: &str) -> Result<Bytes, SdkError<Refused, HttpResponse>> {
+        self.get.invoke(key.to_owned()).await
     }
 
     /// A URL to fetch an object by, from `now` (by the system's clock: S3 judges it by its own) for `valid`, at most a
@@ -173,6 +173,38 @@ impl Bucket {
             expires: now + valid,
         })
     }
+}
+
+/// An operation on a bucket, as far as every operation is made alike.
+fn operation(name: &'static str, url: &str, setup: &Setup) -> OperationBuilder {
+    let mut operation = Operation::builder()
+        .service_name("S3")
+        .operation_name(name)
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .endpoint_url(url)
+        .http_client(setup.http.clone())
+        .no_auth()
+        .interceptor(setup.signer.clone())
+        .timeout_config(setup.timeouts.clone())
+        .standard_retry(&setup.retries);
+    if let Some(partition) = setup.partition.clone() {
+        let mut layer = Layer::new("partition");
+        layer.store_put(partition);
+        operation =
+            operation.runtime_plugin(StaticRuntimePlugin::new().with_config(layer.freeze()));
+    }
+    operation
+        .retry_classifier(TransientErrorClassifier::<Refused>::new())
+        .retry_classifier(HttpStatusCodeClassifier::default())
+}
+
+fn get_request(key: &str, function: Option<&str>) -> Result<HttpRequest, BoxError> {
+    let mut request = http::Request::get(format!("/{key}"))
+        .header("x-amz-content-sha256", hex(&Sha256::digest(b"")));
+    if let Some(function) = function {
+        request = request.header(CALLER.0, format!("app/{function}"));
+    }
+    Ok(HttpRequest::try_from(request.body(SdkBody::empty())?)?)
 }
 
 impl Put {
@@ -297,15 +329,12 @@ impl ProvideErrorMetadata for Refused {
     }
 }
 
-fn answered(response: &HttpResponse) -> Result<(), OrchestratorError<Refused>> {
+fn answered(response: &HttpResponse) -> Result<Bytes, OrchestratorError<Refused>> {
+    let body = response.body().bytes().unwrap_or_default();
     if response.status().is_success() {
-        return Ok(());
+        return Ok(Bytes::copy_from_slice(body));
     }
-    let text = response
-        .body()
-        .bytes()
-        .map(String::from_utf8_lossy)
-        .unwrap_or_default();
+    let text = String::from_utf8_lossy(body);
     // Two words of a flat document: `<Error><Code>…</Code><Message>…</Message>…`.
     let word = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{Binding, CheckoutMode, Command, Probe, Question, Simulated};
+use crate::{Binding, CheckoutMode, Command, EnvValue, Probe, Question, Simulated};
 
 /// The fields of a binding.
 #[derive(Deserialize)]
@@ -16,7 +16,7 @@ pub(crate) struct Fields {
     kind: BindingKind,
     command: Option<Vec<String>>,
     checkout: Option<CheckoutMode>,
-    env: Option<BTreeMap<String, String>>,
+    env: Option<BTreeMap<String, EnvValue>>,
     output: Option<String>,
     asks: Option<Question>,
     fails: Option<String>,
@@ -36,7 +36,7 @@ pub(crate) struct ProbeFields {
     kind: ProbeKind,
     command: Option<Vec<String>>,
     checkout: Option<CheckoutMode>,
-    env: Option<BTreeMap<String, String>>,
+    env: Option<BTreeMap<String, EnvValue>>,
 }
 
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ enum ProbeKind {
 fn command(
     command: Option<Vec<String>>,
     checkout: Option<CheckoutMode>,
-    env: Option<BTreeMap<String, String>>,
+    env: Option<BTreeMap<String, EnvValue>>,
 ) -> Result<Command, String> {
     Ok(Command {
         command: command.ok_or("missing field `command`")?,

@@ -13,6 +13,7 @@
 //! - [`Pipeline`] and [`Plan`]: the definition of what a run does.
 
 mod board;
+mod env;
 mod fields;
 mod kernel;
 pub mod kinds;
@@ -22,6 +23,7 @@ pub mod races;
 mod resolvers;
 
 pub use board::*;
+pub use env::EnvValue;
 pub use kernel::*;
 pub use kinds::{Context, Findings, Instructions, Kind, Work};
 pub use pipeline::*;

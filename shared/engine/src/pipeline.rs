@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fields::{Fields, ProbeFields};
 use crate::kinds::{BUILT_IN, Kind, Work};
-use crate::{AgentKind, PipelineId, StepIndex};
+use crate::{AgentKind, EnvValue, PipelineId, SecretName, StepIndex};
 
 /// A pipeline as its author wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ pub struct Command {
     pub checkout: CheckoutMode,
     /// Environment variables. Names beginning with `TOWPATH_` are the engine's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, EnvValue>,
 }
 
 /// The working copy of the block's repository that a job gets.
@@ -248,33 +248,41 @@ impl Pipeline {
         let mut errors = ValidationErrors::default();
         let steps = self.steps.iter().enumerate();
         for (index, step) in steps.filter(|(_, step)| step.enabled) {
-            let path = format!("steps[{index}]");
-            let gate = step.gate.as_ref();
-            let probe = gate.map(
-                |GateSpec {
-                     probe: Probe::Command(probe),
-                     ..
-                 }| ("gate.probe", probe),
-            );
-            let helper = gate.and_then(|gate| gate.helper.as_ref());
-            let bound = [
-                ("runtime", step.runtime.as_ref()),
-                ("gate.helper.runtime", helper.map(|helper| &helper.runtime)),
-            ];
-            let commands = bound
-                .into_iter()
-                .filter_map(|(place, binding)| match binding {
-                    Some(Binding::Process(command)) => Some((place, command)),
-                    Some(Binding::Simulated(_)) | None => None,
-                });
-            for (place, command) in commands.chain(probe) {
+            for (place, command) in step.commands() {
                 if command.checkout != CheckoutMode::None {
                     let problem = "needs a working copy, and the block has no `repository`";
-                    errors.add(format!("{path}.{place}.checkout"), problem);
+                    errors.add(format!("steps[{index}].{place}.checkout"), problem);
                 }
             }
         }
         errors.0
+    }
+
+    /// The errors of a correct pipeline where these secrets are missing: the places that name one of them.
+    pub fn errors_without_secrets(&self, missing: &BTreeSet<&SecretName>) -> Vec<ValidationError> {
+        let mut errors = ValidationErrors::default();
+        let steps = self.steps.iter().enumerate();
+        for (index, step) in steps.filter(|(_, step)| step.enabled) {
+            for (place, command) in step.commands() {
+                let env = command.env.iter();
+                let named = env.filter_map(|(variable, value)| Some((variable, value.secret()?)));
+                for (variable, secret) in named.filter(|(_, secret)| missing.contains(secret)) {
+                    let problem =
+                        format!("there is no secret `{secret}`; put it at /secrets/{secret}");
+                    errors.add(format!("steps[{index}].{place}.env.{variable}"), problem);
+                }
+            }
+        }
+        errors.0
+    }
+
+    /// The secrets that the enabled steps name.
+    pub fn secrets(&self) -> BTreeSet<&SecretName> {
+        let steps = self.steps.iter().filter(|step| step.enabled);
+        let commands = steps.flat_map(StepSpec::commands);
+        commands
+            .flat_map(|(_, command)| command.secrets())
+            .collect()
     }
 
     /// The errors of a correct pipeline in a deployment that has these runtimes and no others.
@@ -355,6 +363,27 @@ impl StepSpec {
     /// The kind that decides for the step: the first of these that claims it.
     fn kind(&self, kinds: &[&'static dyn Kind]) -> Option<&'static dyn Kind> {
         kinds.iter().find(|kind| kind.claims(self)).copied()
+    }
+
+    /// The step's commands, each with its place in the step.
+    fn commands(&self) -> Vec<(&'static str, &Command)> {
+        let gate = self.gate.as_ref();
+        let helper = gate.and_then(|gate| gate.helper.as_ref());
+        let bound = [
+            ("runtime", self.runtime.as_ref()),
+            ("gate.helper.runtime", helper.map(|helper| &helper.runtime)),
+        ];
+        let bound = bound
+            .into_iter()
+            .filter_map(|(place, binding)| match binding {
+                Some(Binding::Process(command)) => Some((place, command)),
+                Some(Binding::Simulated(_)) | None => None,
+            });
+        let probe = gate.map(|gate| {
+            let Probe::Command(probe) = &gate.probe;
+            ("gate.probe", probe)
+        });
+        bound.chain(probe).collect()
     }
 
     fn check(&self, kinds: &[&'static dyn Kind], path: &str, errors: &mut ValidationErrors) {
@@ -463,6 +492,11 @@ impl Binding {
 }
 
 impl Command {
+    /// The secrets that its environment names.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        self.env.values().filter_map(EnvValue::secret)
+    }
+
     fn check(&self, path: &str, errors: &mut ValidationErrors) {
         if self
             .command

@@ -11,6 +11,7 @@ mod keys;
 mod parts;
 mod problem;
 mod routes;
+mod secrets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,12 @@ pub const BODY_LIMIT: usize = 1024 * 1024;
 
 /// Definitions and runs.
 pub fn router(app: App) -> Router {
-    finish(routes::routes().merge(keys::routes()), app)
+    finish(
+        routes::routes()
+            .merge(keys::routes())
+            .merge(secrets::routes()),
+        app,
+    )
 }
 
 /// Answers of humans.

@@ -81,8 +81,13 @@ impl Folder {
         self.0.join("output")
     }
 
+    /// The folder of what the command is given to read.
+    pub(crate) fn inputs(&self) -> PathBuf {
+        self.0.join("inputs")
+    }
+
     pub(crate) fn context(&self) -> PathBuf {
-        self.0.join("context.json")
+        self.inputs().join("context.json")
     }
 
     pub(crate) fn checkout(&self) -> PathBuf {

@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::mask::Masks;
 use crate::output::Stream;
 use crate::system::{self, DYING, Identity, LOOK};
 
@@ -56,11 +57,12 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Starts a group. Its output goes to the logs, if there are any. `record` is called with the identity of the group
+    /// Starts a group. Its output goes to the logs, if there are any, without what is masked. `record` is called with the identity of the group
     /// before the program runs; if it fails, the program does not run.
     pub(crate) fn start(
         launch: &Launch,
         logs: Option<(&Path, &Path)>,
+        masks: &Masks,
         record: impl FnOnce(&Identity) -> Result<(), Error>,
     ) -> Result<Self, LaunchError> {
         let program =
@@ -83,8 +85,8 @@ impl Group {
         drop(command);
         let identity = Identity::of(Pid::from_child(&child));
         let prepared = record(&identity).and_then(|()| {
-            let stdout = Stream::read(child.stdout.take(), logs.map(|logs| logs.0))?;
-            let stderr = Stream::read(child.stderr.take(), logs.map(|logs| logs.1))?;
+            let stdout = Stream::read(child.stdout.take(), logs.map(|logs| logs.0), masks.clone())?;
+            let stderr = Stream::read(child.stderr.take(), logs.map(|logs| logs.1), masks.clone())?;
             Ok((stdout, stderr))
         });
         let (stdout, stderr) = match prepared {

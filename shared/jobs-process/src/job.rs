@@ -9,6 +9,7 @@ use towpath_jobs::{JobSnapshot, error_class};
 use crate::error::{Error, Failure};
 use crate::folder::{Folder, Found, Lock, State};
 use crate::group::{Ended, Group, Launch, LaunchError};
+use crate::mask::Masks;
 use crate::order::Order;
 use crate::owner::Owner;
 
@@ -25,6 +26,8 @@ pub(crate) struct Job {
     /// Held until this process ends, however it does.
     _lock: Lock,
     state: State,
+    /// What nothing that is kept may show.
+    pub(crate) masks: Masks,
     grace: Duration,
     max_run: Duration,
     /// `None`: the deadline is further away than an `Instant` can tell.
@@ -66,6 +69,7 @@ impl Job {
             folder,
             _lock: lock,
             state,
+            masks: Masks::of(&order.secrets),
             grace: order.grace,
             max_run: order.max_run,
             deadline: Instant::now().checked_add(order.max_run),
@@ -113,7 +117,7 @@ impl Job {
     }
 
     fn start(&mut self, launch: &Launch, logs: Option<(&Path, &Path)>) -> Result<Group, Failure> {
-        let started = Group::start(launch, logs, |identity| {
+        let started = Group::start(launch, logs, &self.masks, |identity| {
             self.state.group = Some(identity.clone());
             self.folder.note(&self.state)
         });

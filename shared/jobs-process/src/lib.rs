@@ -27,6 +27,7 @@ mod folder;
 mod git;
 mod group;
 mod job;
+mod mask;
 mod order;
 mod output;
 mod owner;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use towpath_engine::JobId;
-use towpath_jobs::{Checkout, CommandWork, JobRequest};
+use towpath_jobs::{Checkout, CommandWork, InputFile, JobRequest, Secret};
 
 /// The supervisor's answer when it has accepted the job: from then on the job is known, whatever happens.
 pub(crate) const TAKEN: &str = "taken";
@@ -20,7 +20,9 @@ pub(crate) struct Order {
     pub(crate) job: JobId,
     pub(crate) command: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
+    pub(crate) secrets: Vec<Secret>,
     pub(crate) context: serde_json::Value,
+    pub(crate) inputs: Vec<InputFile>,
     pub(crate) checkout: Option<Checkout>,
     pub(crate) max_run: Duration,
     pub(crate) grace: Duration,
@@ -32,7 +34,9 @@ impl Order {
             job: request.job.clone(),
             command: work.command.clone(),
             env: work.env.clone(),
+            secrets: work.secrets.clone(),
             context: request.context.clone(),
+            inputs: request.inputs.clone(),
             checkout: work.checkout.clone(),
             max_run: request.max_run,
             grace: request.grace,

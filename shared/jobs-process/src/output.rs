@@ -11,6 +11,7 @@ use towpath_jobs::{LogPage, LogPart, LogPosition, LogStream};
 
 use crate::error::Error;
 use crate::folder::create_private;
+use crate::mask::{Filter, Masks};
 
 /// The beginning of a stream that its log keeps, in bytes. Of the rest only the end is kept.
 const LOG_CAP: u64 = 64 * 1024 * 1024;
@@ -29,6 +30,7 @@ pub(crate) struct Stream {
 
 /// The kept parts of a stream.
 struct Kept {
+    filter: Filter,
     log: Option<File>,
     cap: u64,
     logged: u64,
@@ -49,23 +51,26 @@ pub(crate) struct Printed {
 }
 
 impl Stream {
-    /// Begins to read `pipe`, into `log` if there is one.
+    /// Begins to read `pipe`, into `log` if there is one, without what is masked.
     pub(crate) fn read<R: Read + Send + 'static>(
         pipe: Option<R>,
         log: Option<&Path>,
+        masks: Masks,
     ) -> Result<Self, Error> {
-        Self::read_capped(pipe, log, LOG_CAP)
+        Self::read_capped(pipe, log, masks, LOG_CAP)
     }
 
     fn read_capped<R: Read + Send + 'static>(
         pipe: Option<R>,
         log: Option<&Path>,
+        masks: Masks,
         cap: u64,
     ) -> Result<Self, Error> {
         let log = log
             .map(|path| create_private(path).map_err(Error::file("open", path)))
             .transpose()?;
         let kept = Kept {
+            filter: Filter::new(masks),
             log,
             cap,
             logged: 0,
@@ -111,7 +116,8 @@ fn copy(mut pipe: impl Read, shared: &Mutex<Kept>) {
         if kept.closed {
             return;
         }
-        kept.add(chunk);
+        let chunk = kept.filter.pass(chunk);
+        kept.add(&chunk);
     }
 }
 
@@ -143,6 +149,8 @@ impl Kept {
             return;
         }
         self.closed = true;
+        let rest = self.filter.finish();
+        self.add(&rest);
         if self.omitted > 0 {
             let end = usize::try_from(self.omitted)
                 .unwrap_or(TAIL)
@@ -266,7 +274,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout.log");
         let printed = format!("first{}last", ".".repeat(200_000));
-        let stream = Stream::read_capped(Some(io::Cursor::new(printed)), Some(&path), 10).unwrap();
+        let stream = Stream::read_capped(
+            Some(io::Cursor::new(printed)),
+            Some(&path),
+            Masks::default(),
+            10,
+        )
+        .unwrap();
         let printed = stream.finish();
         assert!(printed.end.ends_with(b"..last") && printed.lost.is_some());
         let log = std::fs::read_to_string(&path).unwrap();
@@ -291,7 +305,8 @@ mod tests {
         if !full.exists() {
             return;
         }
-        let stream = Stream::read(Some(io::Cursor::new("words")), Some(full)).unwrap();
+        let stream =
+            Stream::read(Some(io::Cursor::new("words")), Some(full), Masks::default()).unwrap();
         let printed = stream.finish();
         assert_eq!(printed.end, b"words");
         assert!(printed.lost.unwrap().contains("No space left"));

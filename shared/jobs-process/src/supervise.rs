@@ -6,12 +6,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use towpath_jobs::{JobSnapshot, JobStatus, error_class, last_lines};
+use towpath_jobs::{InputFile, JobSnapshot, JobStatus, error_class, last_lines};
 
 use crate::answer;
 use crate::checkout::WorkingCopy;
 use crate::error::{Error, Failure};
-use crate::folder::{Durable, Folder, make_dir, write_json};
+use crate::folder::{Durable, Folder, create_private, make_dir, write_json};
 use crate::group::{self, Ended, Launch};
 use crate::job::{Job, complain};
 use crate::order::{KNOWN, Order, TAKEN, inherited};
@@ -75,7 +75,7 @@ fn carry_out(job: &mut Job, order: &Order) -> Result<JobSnapshot, Failure> {
         .ok_or_else(|| Failure::start("the job has no command"))?;
     let unprepared = |error: Error| Failure::start(error.to_string());
     make_dir(&job.folder.work()).map_err(unprepared)?;
-    write_json(&job.folder.context(), &order.context, Durable::No).map_err(unprepared)?;
+    make_inputs(&job.folder, order).map_err(unprepared)?;
     let mut env = environment(&job.folder, order)?;
     let copy = match &order.checkout {
         Some(checkout) => Some(WorkingCopy::make(job, checkout, order)?),
@@ -95,12 +95,25 @@ fn carry_out(job: &mut Job, order: &Order) -> Result<JobSnapshot, Failure> {
     Ok(conclude(job, order, &ended, copy))
 }
 
+/// Writes what the command is given to read: the contract, and the texts that it names.
+fn make_inputs(folder: &Folder, order: &Order) -> Result<(), Error> {
+    make_dir(&folder.inputs())?;
+    write_json(&folder.context(), &order.context, Durable::No)?;
+    for InputFile { name, text } in &order.inputs {
+        let path = folder.inputs().join(name);
+        let written = create_private(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(Error::file("write", &path))?;
+    }
+    Ok(())
+}
+
 /// The environment of the command, without what its working copy adds.
 fn environment(folder: &Folder, order: &Order) -> Result<BTreeMap<String, String>, Failure> {
     let mut env = inherited(&[]);
     // A git that finds no repository in its directory must not go up and find the user's own around the folder.
     env.insert("GIT_CEILING_DIRECTORIES".to_owned(), text(folder.path())?);
     env.extend(order.env.clone());
+    env.insert("TOWPATH_INPUTS".to_owned(), text(&folder.inputs())?);
     env.insert("TOWPATH_CONTEXT".to_owned(), text(&folder.context())?);
     env.insert("TOWPATH_OUTPUT".to_owned(), text(&folder.output())?);
     env.insert("TOWPATH_JOB_ID".to_owned(), order.job.to_string());
@@ -119,7 +132,7 @@ fn text(path: &Path) -> Result<String, Failure> {
 
 /// The end of a job whose command has ended.
 fn conclude(job: &mut Job, order: &Order, ended: &Ended, copy: Option<WorkingCopy>) -> JobSnapshot {
-    let answered = judge(ended).and_then(|()| answer::read(&job.folder, ended));
+    let answered = judge(ended).and_then(|()| answer::read(job, ended));
     let end = match answered {
         Ok(answer) => {
             let published = copy.map_or(Ok(()), |copy| copy.publish(job, order));
@@ -136,7 +149,7 @@ fn conclude(job: &mut Job, order: &Order, ended: &Ended, copy: Option<WorkingCop
                 copy.note_head(job);
             }
             JobSnapshot {
-                printed: answer::end_of_print(&job.folder, ended),
+                printed: answer::end_of_print(job, ended),
                 ..failure.snapshot()
             }
         }

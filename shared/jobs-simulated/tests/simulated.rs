@@ -46,6 +46,7 @@ impl Subject for Script {
         Work::Command(CommandWork {
             command: vec!["true".to_owned()],
             env: BTreeMap::new(),
+            secrets: Vec::new(),
             checkout: None,
         })
     }
@@ -88,6 +89,7 @@ async fn result(script: Simulated, decisions: serde_json::Value) -> CallResult {
         workspace: "acme".parse().unwrap(),
         work: Work::Simulated(script),
         context: serde_json::json!({"decisions": decisions, "branch": "towpath/login"}),
+        inputs: Vec::new(),
         max_run: Duration::from_secs(60),
         grace: Duration::from_secs(10),
     };

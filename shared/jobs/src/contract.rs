@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use towpath_engine::{AgentKind, Comment, Decision, JobId, Role, RunId, StepIndex, WorkspaceId};
 
-/// The work contract, which a job reads as JSON from the file named by `$TOWPATH_CONTEXT`.
+/// The work contract, which a job reads as JSON from `context.json` in the folder `$TOWPATH_INPUTS`. The files that it
+/// names are in the same folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contract {
@@ -35,7 +36,7 @@ pub struct Contract {
     pub revision: Option<RequestedChanges>,
     /// The findings of the gate's probe, for its helper.
     pub findings: Option<Findings>,
-    /// References to the outputs of earlier steps, in the order of the steps. A job fetches what it needs.
+    /// The outputs of earlier steps, in the order of the steps.
     pub outputs: Vec<OutputLink>,
 }
 
@@ -57,6 +58,9 @@ pub struct Objective {
 pub struct RequestedChanges {
     /// The path in the API of the result that was sent back.
     pub previous: String,
+    /// The file that holds this result, unless it is too large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The changes asked for, in general.
     pub feedback: Option<String>,
     /// Remarks on single parts of the result.
@@ -71,6 +75,9 @@ pub struct Findings {
     pub summary: Option<String>,
     /// The names of the checks that failed.
     pub failing: Vec<String>,
+    /// The file that holds what the probe printed, if it printed something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// A reference to the output of an earlier step.
@@ -83,4 +90,7 @@ pub struct OutputLink {
     pub agent_kind: AgentKind,
     /// The path of the output in the API.
     pub href: String,
+    /// The file that holds the output. The last dozen steps have one, as far as 4 MiB hold them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }

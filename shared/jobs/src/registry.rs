@@ -184,6 +184,7 @@ mod tests {
             workspace: "acme".parse().unwrap(),
             work: Work::Simulated(towpath_engine::Simulated::default()),
             context: serde_json::Value::Null,
+            inputs: Vec::new(),
             max_run: GRACE,
             grace: GRACE,
         }

@@ -5,9 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use towpath_engine::{CheckoutMode, Command, JobId, Repository, Simulated, WorkspaceId};
+use towpath_engine::{
+    CheckoutMode, Command, EnvValue, JobId, Repository, SecretName, Simulated, WorkspaceId,
+};
 
-use crate::{Contract, StartError};
+use crate::{Contract, Secret, StartError};
 
 /// The time that a job has to tidy up after it was asked to end.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -22,12 +24,33 @@ pub struct JobRequest {
     pub workspace: WorkspaceId,
     /// The work itself.
     pub work: Work,
-    /// The work contract as JSON. A command reads it from the file named by `$TOWPATH_CONTEXT`.
+    /// The work contract as JSON. A command reads it from `context.json` in the folder `$TOWPATH_INPUTS`.
     pub context: serde_json::Value,
+    /// The texts that the contract names, each a file of the same folder.
+    pub inputs: Vec<InputFile>,
     /// The longest time the job may run. The runtime holds this limit, as the engine does.
     pub max_run: Duration,
     /// How long the job may tidy up after it was asked to end, before it is killed.
     pub grace: Duration,
+}
+
+/// A text that a job is given as a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InputFile {
+    /// The name of the file.
+    pub name: String,
+    /// All that the file holds.
+    pub text: String,
+}
+
+/// What a command is given besides its contract.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The texts that the contract names.
+    pub inputs: Vec<InputFile>,
+    /// The values of the secrets that the command's environment names.
+    pub secrets: BTreeMap<SecretName, Secret>,
 }
 
 /// The work of a job. A runtime refuses the variants that it cannot carry out.
@@ -46,6 +69,8 @@ pub struct CommandWork {
     pub command: Vec<String>,
     /// The environment variables of the program, on top of a minimal environment.
     pub env: BTreeMap<String, String>,
+    /// The values of secrets. What the runtime keeps of the command's prints and answer has none of them.
+    pub secrets: Vec<Secret>,
     /// The working copy the program starts in. Without one it starts in an empty directory.
     pub checkout: Option<Checkout>,
 }
@@ -100,19 +125,26 @@ impl JobRequest {
     /// The request for a job that runs a command of the pipeline.
     ///
     /// # Errors
-    /// [`StartError::Refused`] if the command wants a working copy and the block of the run has no repository.
+    /// [`StartError::Refused`] if the command wants a working copy and the block of the run has no repository, or names
+    /// a secret that is not given.
     pub fn command(
         command: &Command,
         contract: &Contract,
+        given: Given,
         repository: Option<&Repository>,
         max_run: Duration,
     ) -> Result<Self, StartError> {
         let work = CommandWork {
             command: command.command.clone(),
-            env: environment(command, contract),
+            env: environment(command, contract, &given.secrets)?,
+            secrets: given.secrets.into_values().collect(),
             checkout: checkout(command.checkout, contract, repository)?,
         };
-        Self::new(Work::Command(work), contract, max_run)
+        let request = Self::new(Work::Command(work), contract, max_run)?;
+        Ok(Self {
+            inputs: given.inputs,
+            ..request
+        })
     }
 
     /// The request for a job that a simulated agent answers.
@@ -138,6 +170,7 @@ impl JobRequest {
             workspace: contract.workspace.clone(),
             work,
             context,
+            inputs: Vec::new(),
             max_run,
             grace: GRACE,
         })
@@ -171,7 +204,11 @@ fn checkout(
 
 /// The environment of a command: the pipeline's variables, and the short facts of the contract for commands that would
 /// rather not parse JSON. Names beginning with `TOWPATH_` are the engine's alone.
-fn environment(command: &Command, contract: &Contract) -> BTreeMap<String, String> {
+fn environment(
+    command: &Command,
+    contract: &Contract,
+    secrets: &BTreeMap<SecretName, Secret>,
+) -> Result<BTreeMap<String, String>, StartError> {
     let objective = &contract.objective;
     let revision = contract.revision.as_ref();
     let findings = contract.findings.as_ref();
@@ -194,11 +231,28 @@ fn environment(command: &Command, contract: &Contract) -> BTreeMap<String, Strin
         .into_iter()
         // An environment variable cannot hold a zero byte.
         .filter_map(|(name, value)| Some((format!("TOWPATH_{name}"), value?.replace('\0', " "))));
-    let own = command.env.iter();
-    own.filter(|(name, _)| !name.starts_with("TOWPATH_"))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .chain(named)
-        .collect()
+    let mut env = BTreeMap::new();
+    for (name, value) in &command.env {
+        let value = match value {
+            EnvValue::Text(text) => text.clone(),
+            EnvValue::Secret(secret) => secrets
+                .get(secret)
+                .ok_or_else(|| no_secret(secret))?
+                .expose()
+                .to_owned(),
+        };
+        if !name.starts_with("TOWPATH_") {
+            env.insert(name.clone(), value);
+        }
+    }
+    env.extend(named);
+    Ok(env)
+}
+
+fn no_secret(name: &SecretName) -> StartError {
+    StartError::Refused(format!(
+        "there is no secret `{name}`; put it at /secrets/{name}, then retry the run"
+    ))
 }
 
 #[cfg(test)]
@@ -238,7 +292,7 @@ mod tests {
         Command {
             command: vec!["make".to_owned(), "test".to_owned()],
             checkout,
-            env: BTreeMap::from([("CI".to_owned(), "1".to_owned())]),
+            env: BTreeMap::from([("CI".to_owned(), EnvValue::Text("1".to_owned()))]),
         }
     }
 
@@ -262,16 +316,25 @@ mod tests {
         let told = Contract {
             revision: Some(RequestedChanges {
                 previous: "/runs/r/steps/2/output".to_owned(),
+                file: None,
                 feedback: Some("shorter".to_owned()),
                 comments: Vec::new(),
             }),
             findings: Some(Findings {
                 summary: Some("2 tests failed".to_owned()),
                 failing: Vec::new(),
+                file: None,
             }),
             ..contract()
         };
-        let request = JobRequest::command(&command(CheckoutMode::None), &told, None, HOUR).unwrap();
+        let request = JobRequest::command(
+            &command(CheckoutMode::None),
+            &told,
+            Given::default(),
+            None,
+            HOUR,
+        )
+        .unwrap();
         assert_eq!((&request.job, request.max_run), (&told.job, HOUR));
         assert_eq!(
             serde_json::from_value::<Contract>(request.context.clone()).unwrap(),
@@ -299,17 +362,25 @@ mod tests {
     fn a_pipeline_cannot_set_a_variable_of_the_engines() {
         let mut forging = command(CheckoutMode::None);
         for name in ["TOWPATH_JOB_ID", "TOWPATH_FEEDBACK", "TOWPATH_ELSE"] {
-            forging.env.insert(name.to_owned(), "forged".to_owned());
+            let value = EnvValue::Text("forged".to_owned());
+            forging.env.insert(name.to_owned(), value);
         }
-        let env = work(JobRequest::command(&forging, &contract(), None, HOUR).unwrap()).env;
+        let env =
+            work(JobRequest::command(&forging, &contract(), Given::default(), None, HOUR).unwrap())
+                .env;
         assert!(!env.values().any(|value| value == "forged"), "{env:?}");
     }
 
     #[test]
     fn a_checkout_is_of_the_blocks_repository_with_the_access_of_its_mode() {
         let checkout = |mode| {
-            let request =
-                JobRequest::command(&command(mode), &contract(), Some(&repository()), HOUR);
+            let request = JobRequest::command(
+                &command(mode),
+                &contract(),
+                Given::default(),
+                Some(&repository()),
+                HOUR,
+            );
             work(request.unwrap()).checkout
         };
         assert_eq!(checkout(CheckoutMode::None), None);
@@ -325,7 +396,13 @@ mod tests {
 
     #[test]
     fn a_checkout_without_a_repository_is_refused_with_the_block_and_the_step() {
-        let refused = JobRequest::command(&command(CheckoutMode::Read), &contract(), None, HOUR);
+        let refused = JobRequest::command(
+            &command(CheckoutMode::Read),
+            &contract(),
+            Given::default(),
+            None,
+            HOUR,
+        );
         let Err(StartError::Refused(why)) = refused else {
             panic!("{refused:?}")
         };
@@ -338,10 +415,20 @@ mod tests {
     #[test]
     fn a_request_can_be_printed_without_its_secrets() {
         let mut secret = command(CheckoutMode::Write);
-        secret.env.insert("TOKEN".to_owned(), "hunter2".to_owned());
-        let request = JobRequest::command(&secret, &contract(), Some(&repository()), HOUR).unwrap();
+        let name: SecretName = "token".parse().unwrap();
+        let value = EnvValue::Secret(name.clone());
+        secret.env.insert("TOKEN".to_owned(), value);
+        let refused = JobRequest::command(&secret, &contract(), Given::default(), None, HOUR);
+        assert!(matches!(refused, Err(StartError::Refused(_))));
+        let given = Given {
+            secrets: BTreeMap::from([(name, Secret::new("hunter2"))]),
+            ..Given::default()
+        };
+        let request =
+            JobRequest::command(&secret, &contract(), given, Some(&repository()), HOUR).unwrap();
         let printed = format!("{request:?}");
         assert!(printed.contains("TOKEN") && printed.contains("towpath/login"));
         assert!(!printed.contains("hunter2"), "{printed}");
+        assert_eq!(work(request).env["TOKEN"], "hunter2");
     }
 }

@@ -105,6 +105,7 @@ fn request(subject: &dyn Subject, work: Work) -> JobRequest {
         workspace: "acme".parse().unwrap(),
         work,
         context: serde_json::json!({"decisions": []}),
+        inputs: Vec::new(),
         max_run: Duration::from_secs(3600),
         grace: GRACE,
     }

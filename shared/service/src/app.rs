@@ -16,7 +16,8 @@ use crate::jobs::Jobs;
 use crate::outbox::Outbox;
 use crate::stops::Stops;
 use crate::{
-    Access, Answers, Config, Driver, Error, FirstKey, Poll, Random, Runs, Settler, Ticker, Views,
+    Access, AgentSecrets, Answers, Config, Driver, Error, FirstKey, Poll, Random, Runs, Settler,
+    Ticker, Vault, Views,
 };
 
 /// The ports that the services speak to.
@@ -32,6 +33,8 @@ pub struct Ports {
     pub clock: Clock,
     /// The randomness.
     pub random: Random,
+    /// The key of the secrets for agents.
+    pub vault: Vault,
 }
 
 impl Ports {
@@ -60,6 +63,8 @@ pub struct App {
     pub views: Views,
     /// Knows API keys.
     pub access: Access,
+    /// Keeps secrets for agents.
+    pub secrets: AgentSecrets,
     /// The records.
     pub store: Store,
     /// The time.
@@ -92,6 +97,7 @@ impl App {
             runs: Runs::new(outbox.clone(), stops),
             views: Views::new(ports.store.clone(), ports.runtimes.clone()),
             access: Access::new(ports.store.clone(), ports.clock.clone(), first_key),
+            secrets: AgentSecrets::new(ports.clone()),
             poll,
             settler,
             ticker,
@@ -135,6 +141,10 @@ impl App {
             runtimes: Registry::new(runtimes.into_iter().chain([simulated])),
             clock,
             random: Random::system(),
+            vault: match config.secrets_key.clone() {
+                Some(arn) => Vault::at(clients.secrets.clone(), arn),
+                None => Vault::nowhere(),
+            },
         };
         let first_key = config.first_key.clone();
         let first_key = first_key.map(|arn| FirstKey::new(clients.secrets, arn));

@@ -27,6 +27,9 @@ pub struct Config {
     pub fold: Duration,
     /// The ARN of the secret that holds the first API key: `FIRST_KEY_SECRET_ARN`. Only a function that admits it has it.
     pub first_key: Option<String>,
+    /// The ARN of the secret that holds the key of the secrets for agents: `SECRETS_KEY_ARN`. Only a function that keeps
+    /// them or starts jobs has it.
+    pub secrets_key: Option<String>,
     /// The directory of the jobs of the process runtime, `TOWPATH_JOBS`, and the program that supervises them,
     /// `TOWPATH_SUPERVISOR`. Both are set by the local cloud; elsewhere there is no such runtime.
     pub processes: Option<(PathBuf, PathBuf)>,
@@ -56,6 +59,7 @@ impl Config {
             entries_limit: number("TOWPATH_ENTRIES_LIMIT", ENTRIES_LIMIT)?,
             fold: Duration::from_secs(number("TOWPATH_FOLD_SECONDS", 20)?.into()),
             first_key: lookup("FIRST_KEY_SECRET_ARN"),
+            secrets_key: lookup("SECRETS_KEY_ARN"),
             processes: lookup("TOWPATH_JOBS")
                 .map(PathBuf::from)
                 .zip(lookup("TOWPATH_SUPERVISOR").map(PathBuf::from)),

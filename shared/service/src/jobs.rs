@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use towpath_engine::policy::start_pause;
 use towpath_engine::{
-    Call, CallFailure, CallResult, CallStatus, FailureKind, JobRef, Role, Run, StepIndex, Work,
-    gone,
+    Call, CallFailure, CallResult, CallStatus, FailureKind, JobRef, Role, Run, Work, gone,
 };
 use towpath_jobs::{
-    Contract, Fate, Findings, JobRequest, JobSnapshot, Objective, OutputLink, Reaped, Registry,
-    RequestedChanges, StartError, Started, call_result,
+    Fate, Given, JobRequest, JobSnapshot, Reaped, Registry, StartError, Started, call_result,
 };
-use towpath_store::{Input, Store};
+use towpath_store::Store;
 
+use crate::contract::{Texts, contract};
 use crate::outbox::Outbox;
-use crate::{Error, Ports};
+use crate::{AgentSecrets, Error, Ports};
 
 /// The calls of steps.
 #[derive(Clone)]
@@ -22,6 +21,7 @@ pub(crate) struct Jobs {
     store: Store,
     runtimes: Registry,
     outbox: Outbox,
+    secrets: AgentSecrets,
 }
 
 /// The outcome of a try to move a call on.
@@ -45,6 +45,7 @@ impl Jobs {
             store: ports.store.clone(),
             runtimes: ports.runtimes.clone(),
             outbox: Outbox::new(ports.clone()),
+            secrets: AgentSecrets::new(ports.clone()),
         }
     }
 
@@ -84,7 +85,8 @@ impl Jobs {
         if let Some(job) = self.replaced(run).await {
             return Ok(held(format!("the job {job} must be gone first")));
         }
-        Ok(match self.start(run, &call).await? {
+        // Boxed: it is the deepest future of all, and the compiler has a limit.
+        Ok(match Box::pin(self.start(run, &call)).await? {
             Ok(Started::Accepted) => Tried::Started,
             Ok(Started::Answered(snapshot)) => Tried::Is(status(snapshot)),
             Err(StartError::NoRoom(why)) => held(why),
@@ -118,14 +120,24 @@ impl Jobs {
     async fn start(&self, run: &Run, call: &Call) -> Result<Result<Started, StartError>, Error> {
         let input = self.store.input(&run.head.id).await?;
         let spec = run.spec()?;
-        let contract = contract(run, &input, call)?;
+        let mut contract = contract(run, &input, call)?;
         let Some(work) = run.kind()?.work(spec, call.role) else {
             let why = format!("the step {} has no work to do", run.head.current);
             return Ok(Err(StartError::Refused(why)));
         };
         let (repository, budget) = (input.block.repository.as_ref(), spec.budgets.job());
         let request = match work {
-            Work::Command(command) => JobRequest::command(command, &contract, repository, budget),
+            Work::Command(command) => {
+                let texts = Texts {
+                    store: &self.store,
+                    runtimes: &self.runtimes,
+                };
+                let given = Given {
+                    inputs: texts.add_to(&mut contract, run, &input).await?,
+                    secrets: self.secrets.of(&run.head.workspace, command).await?,
+                };
+                JobRequest::command(command, &contract, given, repository, budget)
+            }
             Work::Simulated(script) => JobRequest::simulated(script, &contract, budget),
         };
         Ok(match request {
@@ -137,66 +149,6 @@ impl Jobs {
 
 fn status(snapshot: JobSnapshot) -> CallStatus {
     call_result(snapshot).map_or(CallStatus::Running, CallStatus::Ended)
-}
-
-/// The path in the API of a step's output, or of the one of this number.
-pub(crate) fn output_path(
-    input: &Input,
-    run: &towpath_engine::RunId,
-    step: StepIndex,
-    number: Option<u32>,
-) -> String {
-    let holder = input.holder(run, step);
-    match number {
-        None => format!("/runs/{holder}/steps/{step}/output"),
-        Some(number) => format!("/runs/{holder}/steps/{step}/output?number={number}"),
-    }
-}
-
-/// Everything the job may know.
-fn contract(run: &Run, input: &Input, call: &Call) -> Result<Contract, Error> {
-    let (step, spec) = (run.head.current, run.spec()?);
-    let told = run.kind()?.instructions(spec, &run.step, call.role);
-    let revision = run.step.revision.as_ref().map(|revision| {
-        let previous = &revision.previous;
-        let holder = previous.run.as_ref().unwrap_or(&run.head.id);
-        RequestedChanges {
-            previous: output_path(input, holder, step, Some(previous.number)),
-            feedback: revision.feedback.clone(),
-            comments: revision.comments.clone(),
-        }
-    });
-    let earlier = run.plan.iter().take_while(|(index, _)| *index < step);
-    let outputs = earlier.map(|(index, spec)| OutputLink {
-        step: index,
-        agent_kind: spec.agent_kind.clone(),
-        href: output_path(input, &run.head.id, index, None),
-    });
-    let decisions = run.step.decisions.iter();
-    Ok(Contract {
-        job: call.id.clone(),
-        run: run.head.id.clone(),
-        workspace: run.head.workspace.clone(),
-        step,
-        role: call.role,
-        agent_kind: told.agent_kind,
-        pipeline: run.head.pipeline.name.clone(),
-        is_final: run.plan.is_final(step),
-        initiated_by: run.head.initiated_by.clone(),
-        objective: Objective {
-            block: input.block.id.to_string(),
-            title: input.block.title.clone(),
-            description: input.block.description.clone(),
-        },
-        branch: input.block.branch(),
-        decisions: decisions.cloned().collect(),
-        revision,
-        findings: told.findings.map(|findings| Findings {
-            summary: findings.summary,
-            failing: findings.failing,
-        }),
-        outputs: outputs.collect(),
-    })
 }
 
 /// The name of what a call of this role does, for people.

@@ -13,6 +13,7 @@
 //! | [`Views`] | shows runs and outputs | the API |
 //! | [`Doctor`] | holds records, executions and jobs against each other | an operator |
 //! | [`Access`] | knows API keys | the API |
+//! | [`AgentSecrets`] | keeps secrets for agents | the API, and the start of a job |
 //!
 //! `Outbox`, `Jobs` and `Stops` are what several of them share: what must follow a commit, the jobs of a step, and the
 //! end of a run that is to be stopped. Every effect follows the commit that wants it: what must follow is in the commit
@@ -24,6 +25,7 @@ mod answers;
 mod app;
 mod caller;
 mod config;
+mod contract;
 mod create;
 mod doctor;
 mod driver;
@@ -35,10 +37,12 @@ mod outbox;
 mod poll;
 mod random;
 mod runs;
+mod secrets;
 mod settler;
 mod stops;
 mod ticker;
 mod transition;
+mod vault;
 mod views;
 
 pub use access::{Access, FirstKey};
@@ -54,7 +58,9 @@ pub use logs::init_logs;
 pub use poll::Poll;
 pub use random::Random;
 pub use runs::Runs;
+pub use secrets::AgentSecrets;
 pub use settler::Settler;
 pub use stops::Stopped;
 pub use ticker::{Ticked, Ticker};
+pub use vault::Vault;
 pub use views::Views;

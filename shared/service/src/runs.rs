@@ -10,7 +10,7 @@ use crate::caller::no_run;
 use crate::create::{Create, TakeOver};
 use crate::outbox::Outbox;
 use crate::stops::{Stopped, Stops};
-use crate::{Caller, Error};
+use crate::{AgentSecrets, Caller, Error};
 
 /// Starts and stops runs.
 #[derive(Clone)]
@@ -18,12 +18,14 @@ pub struct Runs {
     outbox: Outbox,
     stops: Stops,
     create: Create,
+    secrets: AgentSecrets,
 }
 
 impl Runs {
     pub(crate) fn new(outbox: Outbox, stops: Stops) -> Self {
         Self {
             create: Create::new(outbox.clone(), stops.clone()),
+            secrets: AgentSecrets::new(outbox.ports.clone()),
             outbox,
             stops,
         }
@@ -60,6 +62,12 @@ impl Runs {
                 let problem = Problem::new(Code::InvalidRequest, message).at("blockId");
                 return Err(Problem { errors, ..problem });
             }
+        }
+        let errors = self.secrets.errors(workspace, &pipeline.pipeline).await?;
+        if !errors.is_empty() {
+            let message = "the pipeline names secrets that are not there; put what `errors` lists";
+            let problem = Problem::new(Code::InvalidRequest, message).at("pipelineId");
+            return Err(Problem { errors, ..problem });
         }
         let version = pipeline.version;
         let plan = store.plan(workspace, &ask.pipeline_id, version).await;

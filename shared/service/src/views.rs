@@ -12,7 +12,8 @@ use towpath_jobs::{LogPage, LogPosition, Registry, Unreadable};
 use towpath_store::{Input, Store, StoredOutput};
 
 use crate::caller::no_run;
-use crate::jobs::{output_path, role_name};
+use crate::contract::output_path;
+use crate::jobs::role_name;
 use crate::{Caller, Error};
 
 type Told<T> = Result<T, Problem>;

@@ -1,10 +1,12 @@
 //! The keys of every item.
 
 use sha2::{Digest, Sha256};
-use towpath_engine::{BlockId, Head, JobId, PipelineId, RunId, StepIndex, Timestamp, WorkspaceId};
+use towpath_engine::{
+    BlockId, Head, JobId, PipelineId, RunId, SecretName, StepIndex, Timestamp, WorkspaceId,
+};
 use towpath_table::{Key, Update, number, string};
 
-use crate::DUE_SHARDS;
+use crate::{DUE_SHARDS, Error};
 
 /// The prefix of the sort keys that a driver loads together.
 pub(crate) const NOW: &str = "NOW#";
@@ -42,6 +44,21 @@ pub(crate) fn output(run: &RunId, step: StepIndex, number: u32) -> Key {
     Key::new(run.as_str(), format!("OUT#{:04}#{number:05}", step.0))
 }
 
+/// The part of the sort keys of a step's outputs that its number does not tell: every output of an earlier step sorts
+/// before it.
+pub(crate) fn outputs_of(step: StepIndex) -> String {
+    format!("OUT#{:04}", step.0)
+}
+
+/// The step whose output has this key.
+pub(crate) fn step_of_output(key: &Key) -> Result<StepIndex, Error> {
+    let number = key.sk.strip_prefix("OUT#").and_then(|rest| rest.get(..4));
+    let number = number.and_then(|digits| digits.parse().ok());
+    number
+        .map(StepIndex)
+        .ok_or_else(|| Error::damaged(key, "it is no key of an output"))
+}
+
 pub(crate) fn audit(run: &RunId, subject: &str) -> Key {
     Key::new(run.as_str(), format!("{AUDITS}{subject}"))
 }
@@ -77,6 +94,14 @@ pub(crate) fn pipeline_version(
 
 pub(crate) fn idempotency(workspace: &WorkspaceId, key: &str) -> Key {
     Key::new(format!("{workspace}#idempotency#{key}"), "KEY")
+}
+
+pub(crate) fn secrets(workspace: &WorkspaceId) -> String {
+    format!("{workspace}#secrets")
+}
+
+pub(crate) fn secret(workspace: &WorkspaceId, name: &SecretName) -> Key {
+    Key::new(secrets(workspace), name.as_str())
 }
 
 pub(crate) fn listed_keys(workspace: &WorkspaceId) -> String {

@@ -20,6 +20,7 @@
 //! | pipeline version      | `{ws}#pipeline#{id}`    | `V#0000000001`          | when it is put                          |
 //! | pipeline              | `{ws}#pipeline#{id}`    | `LATEST`                | with each version: names the newest     |
 //! | idempotency key       | `{ws}#idempotency#{key}`| `KEY`                   | with the start; expires                 |
+//! | secret for agents     | `{ws}#secrets`          | the secret's name       | when it is put, encrypted               |
 //! | API key (executors)   | `apikey#{hash}`         | `KEY`                   | when it is made, and revoked            |
 //! | key in the list       | `{ws}#keys`             | the key's id            | with the key                            |
 //!
@@ -50,6 +51,7 @@ mod objects;
 mod old_form;
 mod outputs;
 mod read;
+mod secrets;
 mod stop;
 mod survey;
 
@@ -70,6 +72,7 @@ pub use load::Loaded;
 pub use objects::{Objects, OutputUrl};
 pub use outputs::{IN_ROW, StoredOutput};
 pub use read::Page;
+pub use secrets::SealedSecret;
 pub use survey::Survey;
 pub use towpath_table::Key;
 

@@ -33,6 +33,12 @@ pub trait Objects: fmt::Debug + Send + Sync {
     /// If the place does not answer.
     async fn put(&self, key: &str, text: &str, sha256: [u8; 32]) -> Result<(), Error>;
 
+    /// Reads the text under a key.
+    ///
+    /// # Errors
+    /// If the place does not answer, or there is no text of this key.
+    async fn get(&self, key: &str) -> Result<String, Error>;
+
     /// A URL of an object. It is for whoever may read the output: who that is, is for the caller to know.
     ///
     /// # Errors
@@ -46,6 +52,13 @@ impl Objects for Bucket {
         let body = Bytes::copy_from_slice(text.as_bytes());
         let put = Bucket::put(self, key, body, TEXT, sha256).await;
         put.map_err(|e| towpath_table::Error::from_sdk(&e).into())
+    }
+
+    async fn get(&self, key: &str) -> Result<String, Error> {
+        let got = Bucket::get(self, key).await;
+        let bytes = got.map_err(|e| Error::from(towpath_table::Error::from_sdk(&e)))?;
+        let not_text = |_| Error::Broken(format!("the object {key} is not UTF-8"));
+        String::from_utf8(bytes.into()).map_err(not_text)
     }
 
     fn url(&self, key: &str) -> Result<OutputUrl, Error> {

@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use towpath_engine::{Output, RunId, StepIndex};
-use towpath_table::Write;
+use towpath_table::{Key, Write};
 
 use crate::form::{put, record};
 use crate::{Error, OutputUrl, Store, keys};
@@ -37,6 +37,16 @@ pub enum StoredOutput {
     },
 }
 
+impl StoredOutput {
+    /// The size of the text in bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Row { text } => text.len() as u64,
+            Self::Object { bytes, .. } => *bytes,
+        }
+    }
+}
+
 impl Store {
     /// An output, or where it is.
     ///
@@ -50,6 +60,41 @@ impl Store {
     ) -> Result<Option<StoredOutput>, Error> {
         let item = self.runs.get(&keys::output(run, step, number)).await?;
         item.map(record).transpose()
+    }
+
+    /// The newest output of each of the last steps of a run from `from` on and before `before`, the last step first: at
+    /// most `limit`, and fewer if steps made several or large ones. One read, however long the run is.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn last_outputs(
+        &self,
+        run: &RunId,
+        from: StepIndex,
+        before: StepIndex,
+        limit: i32,
+    ) -> Result<Vec<(StepIndex, StoredOutput)>, Error> {
+        let (first, last) = (keys::outputs_of(from), keys::outputs_of(before));
+        let items = self.runs.latest(run.as_str(), (&first, &last), limit);
+        let mut found: Vec<(StepIndex, StoredOutput)> = Vec::new();
+        for item in items.await? {
+            let step = keys::step_of_output(&Key::of(&item))?;
+            if found.last().is_none_or(|(last, _)| *last != step) {
+                found.push((step, record(item)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The whole text of an output.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn output_text(&self, stored: StoredOutput) -> Result<String, Error> {
+        match stored {
+            StoredOutput::Row { text } => Ok(text),
+            StoredOutput::Object { object, .. } => self.objects.get(&object).await,
+        }
     }
 
     /// A URL of an object of the bucket.
@@ -99,7 +144,6 @@ fn object_key(run: &RunId, output: &Output, sha256: &str) -> String {
 mod tests {
     use super::*;
     use crate::form::attributes;
-    use towpath_table::Key;
 
     #[test]
     fn rows_say_what_they_hold() {

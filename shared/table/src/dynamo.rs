@@ -98,6 +98,25 @@ impl Table for DynamoTable {
         }
     }
 
+    async fn latest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error> {
+        let query = self.client.query().table_name(&self.name);
+        let query = query
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":pk", crate::string(pk))
+            .expression_attribute_values(":first", crate::string(between.0))
+            .expression_attribute_values(":last", crate::string(between.1))
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(limit);
+        let page = query.send().await.map_err(|e| Error::from_sdk(&e))?;
+        Ok(page.items.unwrap_or_default())
+    }
+
     async fn search(&self, search: &Search) -> Result<Found, Error> {
         let (condition, bound) = match &search.range {
             Range::All => ("#partition = :partition", None),

@@ -148,6 +148,14 @@ pub trait Table: fmt::Debug + Send + Sync {
     /// If the table does not answer.
     async fn query(&self, pk: &str, prefix: &str) -> Result<Vec<Item>, Error>;
 
+    /// Reads the last items of a partition whose sort keys lie between two, the last first: at most `limit`, and no more
+    /// than one page of DynamoDB, which is 1 MB.
+    ///
+    /// # Errors
+    /// If the table does not answer.
+    async fn latest(&self, pk: &str, between: (&str, &str), limit: i32)
+    -> Result<Vec<Item>, Error>;
+
     /// Searches an index.
     ///
     /// # Errors

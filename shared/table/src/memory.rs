@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::{
     Change, Condition, Error, Found, Item, Key, Range, Scan, Search, TRANSACTION_LIMIT, Table,
-    Update, Write, integer, number, text,
+    Update, Write, integer, number,
 };
 
 /// A table in memory. Clones are the same table.
@@ -18,9 +18,9 @@ pub struct MemoryTable(Arc<Mutex<BTreeMap<Key, Item>>>);
 type Items<'a> = MutexGuard<'a, BTreeMap<Key, Item>>;
 
 impl MemoryTable {
-    /// Every item, by key.
-    pub fn items(&self) -> BTreeMap<Key, Item> {
-        self.lock().clone()
+    /// Looks at every item, by key. Nothing is read or written meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&BTreeMap<Key, Item>) -> T) -> T {
+        look(&self.lock())
     }
 
     fn lock(&self) -> Items<'_> {
@@ -41,12 +41,24 @@ impl Table for MemoryTable {
 
     async fn query(&self, pk: &str, prefix: &str) -> Result<Vec<Item>, Error> {
         let items = self.lock();
-        let wanted = |key: &&Key| key.pk == pk && key.sk.starts_with(prefix);
-        Ok(items
-            .keys()
-            .filter(wanted)
-            .filter_map(|key| items.get(key).cloned())
+        let wanted = |key: &Key| key.pk == pk && key.sk.starts_with(prefix);
+        let found = items.range(Key::new(pk, prefix)..);
+        Ok(found
+            .take_while(|(key, _)| wanted(key))
+            .map(|(_, item)| item.clone())
             .collect())
+    }
+
+    async fn latest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error> {
+        let items = self.lock();
+        let wanted = Key::new(pk, between.0)..=Key::new(pk, between.1);
+        let found = items.range(wanted).rev().map(|(_, item)| item.clone());
+        Ok(found.take(usize::try_from(limit).unwrap_or(0)).collect())
     }
 
     async fn search(&self, search: &Search) -> Result<Found, Error> {
@@ -54,7 +66,10 @@ impl Table for MemoryTable {
         let (partition, value) = &search.partition;
         let mut found: Vec<Item> = items
             .values()
-            .filter(|item| text(item, partition) == *value)
+            .filter(|item| {
+                let held = item.get(*partition).and_then(|held| held.as_s().ok());
+                held == Some(value)
+            })
             .filter(|item| within(item.get(search.sort), &search.range))
             .cloned()
             .collect();

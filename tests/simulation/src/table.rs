@@ -32,9 +32,9 @@ impl FaultyTable {
         }
     }
 
-    /// Every item, past all faults.
-    pub(crate) fn items(&self) -> BTreeMap<Key, Item> {
-        self.inner.items()
+    /// Looks at every item, past all faults.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&BTreeMap<Key, Item>) -> T) -> T {
+        self.inner.look(look)
     }
 
     async fn before(&self) -> Result<(), Error> {
@@ -79,6 +79,16 @@ impl Table for FaultyTable {
             items.extend(self.inner.get(&key).await?);
         }
         Ok(items)
+    }
+
+    async fn latest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error> {
+        self.before().await?;
+        self.inner.latest(pk, between, limit).await
     }
 
     async fn search(&self, search: &Search) -> Result<Found, Error> {
@@ -129,6 +139,10 @@ pub(crate) struct NoObjects;
 #[async_trait]
 impl Objects for NoObjects {
     async fn put(&self, _: &str, _: &str, _: [u8; 32]) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn get(&self, _: &str) -> Result<String, StoreError> {
         Err(StoreError::Unavailable)
     }
 

@@ -10,7 +10,7 @@ use towpath_clock::Clock;
 use towpath_engine::{Answer, Block, Pipeline, RunId, Status, StepIndex};
 use towpath_jobs::{Registry, Runtime};
 use towpath_jobs_simulated::SimulatedRuntime;
-use towpath_service::{App, Caller, Ports, Random};
+use towpath_service::{App, Caller, Ports, Random, Vault};
 use towpath_store::{Idempotency, Store};
 use towpath_table::{Item, Key, MemoryTable, integer, text};
 
@@ -94,6 +94,7 @@ impl World {
                 runtimes: Registry::new(runtimes),
                 clock: clock.clone(),
                 random: Random::seeded(seed),
+                vault: Vault::of_text("key"),
             },
             // Few, so that executions hand over.
             u32::try_from(3 + chance.below(20)).unwrap(),
@@ -157,11 +158,12 @@ impl World {
 
     /// The runs there are, with their heads.
     fn heads(&self) -> BTreeMap<RunId, Item> {
-        let items = self.table.items().into_iter();
-        let heads = items.filter(|(key, _)| key.sk == "NOW#HEAD");
-        heads
-            .map(|(key, item)| (key.pk.parse().unwrap(), item))
-            .collect()
+        self.table.look(|items| {
+            let heads = items.iter().filter(|(key, _)| key.sk == "NOW#HEAD");
+            heads
+                .map(|(key, item)| (key.pk.parse().unwrap(), item.clone()))
+                .collect()
+        })
     }
 
     fn some_run(&self) -> Option<RunId> {
@@ -184,15 +186,16 @@ impl World {
 
     /// Checks what must hold at every moment.
     fn check(&self) {
-        if let Err(what) = invariants::all(&self.table.items()) {
+        if let Err(what) = self.table.look(invariants::all) {
             self.trace.violated(what);
         }
-        let audits = self.table.items();
         let missing = self.promised(|promises| {
-            let missing = promises.answers.iter().find(|(run, subject)| {
-                !audits.contains_key(&Key::new(run.as_str(), format!("AUDIT#{subject}")))
-            });
-            missing.cloned()
+            self.table.look(|items| {
+                let missing = promises.answers.iter().find(|(run, subject)| {
+                    !items.contains_key(&Key::new(run.as_str(), format!("AUDIT#{subject}")))
+                });
+                missing.cloned()
+            })
         });
         if let Some(lost) = missing {
             self.trace.violated(format!("an answer was lost: {lost:?}"));
@@ -365,13 +368,13 @@ impl World {
         }
         let left = self.left();
         if !left.is_empty() {
-            let heads: Vec<_> = self
-                .table
-                .items()
-                .into_iter()
-                .filter(|(key, _)| left.iter().any(|it| it.contains(&key.pk)))
-                .map(|(key, item)| format!("{key}: {item:?}"))
-                .collect();
+            let heads: Vec<_> = self.table.look(|items| {
+                items
+                    .iter()
+                    .filter(|(key, _)| left.iter().any(|it| it.contains(&key.pk)))
+                    .map(|(key, item)| format!("{key}: {item:?}"))
+                    .collect()
+            });
             let what = format!("something never ends: {left:#?}\n{}", heads.join("\n"));
             self.trace.violated(what);
         }
@@ -380,21 +383,25 @@ impl World {
 
     /// The time at which something happens next.
     fn next(&self) -> Option<u64> {
-        let items = self.table.items();
-        let due = items.values().filter_map(|item| integer(item, "dueAt"));
-        due.chain(self.machine.next()).chain(self.jobs.next()).min()
+        let due = self.table.look(|items| {
+            let due = items.values().filter_map(|item| integer(item, "dueAt"));
+            due.min()
+        });
+        due.into_iter()
+            .chain(self.machine.next())
+            .chain(self.jobs.next())
+            .min()
     }
 
     /// The names of what has not come to its end.
     fn left(&self) -> Vec<String> {
-        let mut left: Vec<String> = Vec::new();
-        for (key, item) in self.table.items() {
-            let over = key.sk != "NOW#HEAD" || invariants::is_over(&item);
-            let due = item.contains_key("dueAt");
-            if !over || due || key.sk == "LOCK" {
-                left.push(key.to_string());
-            }
-        }
+        let mut left: Vec<String> = self.table.look(|items| {
+            let left = items.iter().filter(|(key, item)| {
+                let over = key.sk != "NOW#HEAD" || invariants::is_over(item);
+                !over || item.contains_key("dueAt") || key.sk == "LOCK"
+            });
+            left.map(|(key, _)| key.to_string()).collect()
+        });
         left.extend(self.machine.running_now());
         left.extend(self.jobs.live().iter().map(ToString::to_string));
         left

@@ -52,7 +52,13 @@ steps:
     // A job is told where the outputs before it are.
     // Each step before it made a call and an output.
     let job = JobId::derive(&run, 7);
-    let context = std::fs::read(world.standing.jobs.join(job.as_str()).join("context.json"));
+    let context = std::fs::read(
+        world
+            .standing
+            .jobs
+            .join(job.as_str())
+            .join("inputs/context.json"),
+    );
     let context: Value = serde_json::from_slice(&context.unwrap()).unwrap();
     let outputs = context["outputs"].as_array().unwrap();
     assert_eq!(outputs.len(), 3);

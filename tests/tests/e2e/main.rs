@@ -14,6 +14,7 @@ mod listings;
 mod races;
 mod stops;
 mod ticks;
+mod told;
 
 use towpath_api_types::RunView;
 use towpath_engine::{FailureKind, Status, StepState};

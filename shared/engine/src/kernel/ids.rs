@@ -83,6 +83,10 @@ id!(
     PipelineId, "a pipeline id (1 to 64 of a-z, 0-9, - and _)", is_name
 );
 id!(
+    /// A secret for agents, named by its workspace.
+    SecretName, "the name of a secret (1 to 64 of a-z, 0-9, - and _)", is_name
+);
+id!(
     /// The kind of agent that a step names: `coder`, `ci`, `reviewer`.
     AgentKind, "an agent kind (1 to 64 of a-z, 0-9, - and _)", is_name
 );

@@ -147,9 +147,11 @@ pub(crate) fn command(words: &[&str]) -> JobRequest {
         work: Work::Command(CommandWork {
             command: words.iter().map(|word| (*word).to_owned()).collect(),
             env: BTreeMap::new(),
+            secrets: Vec::new(),
             checkout: None,
         }),
         context: serde_json::json!({"objective": "mend it"}),
+        inputs: Vec::new(),
         max_run: Duration::from_secs(3600),
         grace: Duration::from_secs(60),
     }

@@ -49,6 +49,7 @@ async fn an_answer_that_cannot_be_taken_fails_the_job() {
         ("head -c 4194305 /dev/zero > $TOWPATH_OUTPUT", "4 MiB"),
         ("printf '\\377' > $TOWPATH_OUTPUT", "UTF-8"),
         ("mkfifo $TOWPATH_OUTPUT", "not a file"),
+        ("ln -s /etc/hostname $TOWPATH_OUTPUT", "not a file"),
     ] {
         let end = bench.run(&script(what)).await;
         assert_eq!(

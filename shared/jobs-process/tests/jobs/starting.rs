@@ -313,6 +313,7 @@ async fn a_command_sees_its_contract_and_little_else() {
         "SSL_CERT_FILE",
         "TMPDIR",
         "TOWPATH_CONTEXT",
+        "TOWPATH_INPUTS",
         "TOWPATH_JOB_ID",
         "TOWPATH_OUTPUT",
         "TOWPATH_STEP",

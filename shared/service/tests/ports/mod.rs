@@ -16,7 +16,7 @@ use towpath_jobs::{
     Started, Unreadable,
 };
 use towpath_machine::{Error as MachineError, Machine, Sent};
-use towpath_service::{App, Caller, Entry, Ports, Random};
+use towpath_service::{App, Caller, Entry, Ports, Random, Vault};
 use towpath_store::{DUE_SHARDS, Error as StoreError, Objects, OutputUrl, Store};
 use towpath_table::{Change, Error, Found, Item, Key, MemoryTable, Search, Table, Write};
 
@@ -54,6 +54,7 @@ impl Bench {
             runtimes: Registry::new([runtime]),
             clock: clock.clone(),
             random: Random::seeded(1),
+            vault: Vault::of_text("key"),
         });
         let caller = Caller {
             workspace: "ws".parse().unwrap(),
@@ -226,6 +227,15 @@ impl Table for BusyTable {
         self.inner.query(pk, prefix).await
     }
 
+    async fn latest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error> {
+        self.inner.latest(pk, between, limit).await
+    }
+
     async fn search(&self, search: &Search) -> Result<Found, Error> {
         self.inner.search(search).await
     }
@@ -250,6 +260,10 @@ struct NoObjects;
 #[async_trait]
 impl Objects for NoObjects {
     async fn put(&self, _: &str, _: &str, _: [u8; 32]) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn get(&self, _: &str) -> Result<String, StoreError> {
         Err(StoreError::Unavailable)
     }
 
