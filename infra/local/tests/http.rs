@@ -118,11 +118,10 @@ async fn a_browser_on_another_site_gets_nothing() {
             .header(header, value)
             .body(Vec::new())
             .unwrap();
-        assert_eq!(
-            send(request).await.status(),
-            StatusCode::FORBIDDEN,
-            "{header}: {value}"
-        );
+        let answer = send(request).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{header}: {value}");
+        let problem: Value = serde_json::from_slice(answer.body()).unwrap();
+        assert_eq!(problem["code"], "forbidden");
     }
     let own = Request::post(&url)
         .header("origin", cloud.url())

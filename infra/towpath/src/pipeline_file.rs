@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use towpath_api_types::plain_words;
 use towpath_engine::Pipeline;
 
 /// Reads a pipeline file.
@@ -30,11 +31,12 @@ pub fn parse(text: &str, name: &str) -> Result<Pipeline, String> {
         let what = what
             .split_once(&format!("column {column}: "))
             .map_or(what, |(_, what)| what);
+        let plain = in_words_of_files(what);
         let shown = shown
             .split_once('\n')
-            .map(|(_, lines)| format!("\n{lines}"))
+            .map(|(_, lines)| format!("\n{}", lines.replace(what, &plain)))
             .unwrap_or_default();
-        format!("{name}:{line}:{column}: {what}{shown}")
+        format!("{name}:{line}:{column}: {plain}{shown}")
     })?;
     let errors = pipeline.errors();
     if errors.is_empty() {
@@ -47,12 +49,90 @@ pub fn parse(text: &str, name: &str) -> Result<Pipeline, String> {
     Err(message.trim_end().to_owned())
 }
 
+/// The library's message in words of somebody who writes pipeline files, and has never heard of the library.
+fn in_words_of_files(what: &str) -> String {
+    let word = what.strip_prefix("invalid ").unwrap_or_default();
+    match word {
+        "u8" | "u16" | "u32" | "u64" => return "expected a whole number from 0".to_owned(),
+        "i8" | "i16" | "i32" | "i64" => return "expected a whole number".to_owned(),
+        "f32" | "f64" => return "expected a number".to_owned(),
+        "boolean" | "bool" => return "expected true or false".to_owned(),
+        _ => {}
+    }
+    if let Some(rest) = what.strip_prefix("duplicate mapping key: ") {
+        let key = rest.split_once(", set ").map_or(rest, |(key, _)| key);
+        return format!("`{key}` stands here for the second time");
+    }
+    if what.contains("multiple") && what.contains("document") {
+        return "a file holds one pipeline, and here begins another".to_owned();
+    }
+    if what.starts_with("unexpected end of input") {
+        return "the file ends before the pipeline does".to_owned();
+    }
+    if what.starts_with("tabs disallowed") || what.ends_with("found a tab") {
+        return "a tab; indent with spaces".to_owned();
+    }
+    plain_words(what).replace("unknown variant", "unknown value")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
         parse(text, "p.yaml").unwrap_err()
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_the_words_of_the_file_at_its_own_line() {
+        let step = |lines: &str| format!("id: p\nsteps:\n  - agentKind: coder\n{lines}");
+        for (text, told) in [
+            (
+                step("    runtime:\n      kind: process\n      command: make\n"),
+                "6:16: expected a list",
+            ),
+            (
+                step("    runtime:\n      kind: docker\n"),
+                "5:13: unknown value `docker`, expected one of simulated, process",
+            ),
+            (step("    runtime: process\n"), "4:14: expected an object"),
+            (
+                step("    gate:\n      probe:\n        kind: command\n        comand: [make]\n"),
+                "7:9: unknown field `comand`",
+            ),
+            (
+                step("    budgets: { jobMinutes: soon }\n"),
+                "4:28: expected a whole number from 0",
+            ),
+            (
+                step("    requiresApproval: maybe\n"),
+                "4:23: expected true or false",
+            ),
+            (
+                step(
+                    "    runtime:\n      kind: process\n      command: [make]\n      env:\n        PORT: 80\n",
+                ),
+                ": invalid type: integer `80`, expected a text, in quotes",
+            ),
+            (step("\t- agentKind: x\n"), ": a tab; indent with spaces"),
+            (
+                "id: p\nid: q\nsteps: []\n".to_owned(),
+                "2:1: `id` stands here for the second time",
+            ),
+            (
+                step("    runtime: { kind: simulated }\n---\nid: q\n"),
+                ": a file holds one pipeline",
+            ),
+            (String::new(), "1:1: the file ends before"),
+        ] {
+            let refused = refused(&text);
+            assert!(refused.contains(told), "{told:?}: {refused}");
+            for word in [
+                "sequence", "mapping", "u32", "Policy", "from_str", "boolean", "variant",
+            ] {
+                assert!(!refused.contains(word), "{word}: {refused}");
+            }
+        }
     }
 
     #[test]

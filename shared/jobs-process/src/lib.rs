@@ -17,8 +17,16 @@
 //! The file `stop` is the tombstone of a job that was not accepted, and the request to stop of one that was. A
 //! supervisor looks for it under the lock before it accepts a job, and again before each process it starts.
 //!
+//! Beside the folders, `.accepted/` has a sign for each job that was accepted, which outlives a command that deletes its own
+//! folder: such a job has failed, and is never run again. A root that belongs to one process (a cloud in memory) is
+//! marked by [`Ownership`]: when that process is gone, the supervisors end their jobs and leave.
+//!
 //! The request, which may carry secrets, goes from the caller to the supervisor through a pipe, and from there into the
-//! command's environment. It is never written to disk, so it cannot stay there.
+//! command's environment. It is never written to disk, so it cannot stay there, and the values of secrets are masked in
+//! the logs and the answer before those are.
+//!
+//! A command works in a clone that has no credentials; what it changes is fetched from there into a bare repository of
+//! the supervisor's own, `transfer.git`, and pushed from that, so that nothing the command leaves in `.git` takes part.
 
 mod answer;
 mod checkout;

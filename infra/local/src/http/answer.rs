@@ -75,9 +75,19 @@ pub(crate) fn response(answer: &Value) -> Option<Response> {
 
 /// An answer of API Gateway itself.
 pub(crate) fn message(status: StatusCode, message: &str) -> Response {
-    let mut response = Response::new(Body::from(
-        serde_json::json!({ "message": message }).to_string(),
-    ));
+    json(status, &serde_json::json!({ "message": message }))
+}
+
+/// A refusal of the local cloud, in the form of the API's own.
+pub(crate) fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+    json(
+        status,
+        &serde_json::json!({ "code": code, "message": message }),
+    )
+}
+
+fn json(status: StatusCode, body: &Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,

@@ -57,11 +57,17 @@ impl Front {
     }
 }
 
+/// A body that reaches no function: API Gateway takes 10 MB, Lambda 6 MB.
+fn too_large() -> Response {
+    let message = "Request Entity Too Large";
+    answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+}
+
 async fn handle(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if !loopback::is_ours(&parts.headers, front.port) {
         let why = "Forbidden: the local cloud only answers programs of this machine that call it by its own name";
-        return answer::message(StatusCode::FORBIDDEN, why);
+        return answer::refusal(StatusCode::FORBIDDEN, "forbidden", why);
     }
     let Some(found) = front.routes.find(parts.method.as_str(), parts.uri.path()) else {
         return answer::message(StatusCode::NOT_FOUND, "Not Found");
@@ -72,7 +78,7 @@ async fn handle(State(front): State<Arc<Front>>, request: Request<Body>) -> Resp
             return answer::message(StatusCode::REQUEST_TIMEOUT, "Request Timeout");
         }
         Err(Unread::TooLarge) => {
-            return answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+            return too_large();
         }
     };
     let event = event::event(&parts, &body, &found, front.clock.now_ms());
@@ -90,9 +96,7 @@ async fn handle(State(front): State<Arc<Front>>, request: Request<Body>) -> Resp
             );
             failed()
         }),
-        Ok(Ok(Err(failure))) if failure.error == "Lambda.RequestTooLargeException" => {
-            answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
-        }
+        Ok(Ok(Err(failure))) if failure.error == "Lambda.RequestTooLargeException" => too_large(),
         Ok(Ok(Err(failure))) => {
             tracing::error!(
                 function = found.target,
