@@ -14,7 +14,7 @@ use aws_sigv4::http_request::{
     SigningInstructions, SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
-use aws_smithy_runtime::client::orchestrator::operation::{Operation, OperationBuilder};
+use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime::client::retries::classifiers::{
     HttpStatusCodeClassifier, TransientErrorClassifier,
 };
@@ -58,17 +58,22 @@ pub struct Bucket {
     url: String,
     signer: Signer,
     function: Option<String>,
-    put: Operation<Put, (), Refused>,
-    get: Operation<String, Bytes, Refused>,
+    /// One for every call: each kind of its own would be linked by itself.
+    operation: Operation<Call, Bytes, Refused>,
 }
 
-/// An object to be put.
+/// A call of S3.
 #[derive(Debug)]
-struct Put {
-    key: String,
-    body: Bytes,
-    content_type: &'static str,
-    sha256: [u8; 32],
+enum Call {
+    /// Puts an object.
+    Put {
+        key: String,
+        body: Bytes,
+        content_type: &'static str,
+        sha256: [u8; 32],
+    },
+    /// Gets an object.
+    Get { key: String },
 }
 
 /// A URL by which whoever has it fetches one object, without a key of their own.
@@ -92,19 +97,31 @@ impl Bucket {
         };
         let function = setup.function.clone();
         let caller = function.clone();
-        let put = operation("PutObject", &url, setup)
-            .serializer(move |put: Put| put.request(caller.as_deref()))
-            .deserializer(|response| answered(response).map(|_| ()));
-        let caller = function.clone();
-        let get = operation("GetObject", &url, setup)
-            .serializer(move |key: String| get_request(&key, caller.as_deref()))
+        let mut operation = Operation::builder()
+            .service_name("S3")
+            .operation_name("Object")
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(&url)
+            .http_client(setup.http.clone())
+            .no_auth()
+            .interceptor(setup.signer.clone())
+            .timeout_config(setup.timeouts.clone())
+            .standard_retry(&setup.retries)
+            .retry_classifier(TransientErrorClassifier::<Refused>::new())
+            .retry_classifier(HttpStatusCodeClassifier::default())
+            .serializer(move |call: Call| call.request(caller.as_deref()))
             .deserializer(answered);
+        if let Some(partition) = setup.partition.clone() {
+            let mut layer = Layer::new("partition");
+            layer.store_put(partition);
+            operation =
+                operation.runtime_plugin(StaticRuntimePlugin::new().with_config(layer.freeze()));
+        }
         Self {
             url,
             signer: setup.signer.clone(),
             function,
-            put: put.build(),
-            get: get.build(),
+            operation: operation.build(),
         }
     }
 
@@ -123,13 +140,13 @@ impl Bucket {
         sha256: [u8; 32],
     ) -> Result<(), SdkError<Refused, HttpResponse>> {
         let key = key.to_owned();
-        let put = Put {
+        let put = Call::Put {
             key,
             body,
             content_type,
             sha256,
         };
-        self.put.invoke(put).await
+        self.operation.invoke(put).await.map(|_| ())
     }
 
     /// Gets an object, whole. `key` is of characters that stand for themselves in a URL's path.
@@ -137,7 +154,8 @@ impl Bucket {
     /// # Errors
     /// What [`crate::classify`] makes of it.
     pub async fn get(&self, key: &str) -> Result<Bytes, SdkError<Refused, HttpResponse>> {
-        self.get.invoke(key.to_owned()).await
+        let key = key.to_owned();
+        self.operation.invoke(Call::Get { key }).await
     }
 
     /// A URL to fetch an object by, from `now` (by the system's clock: S3 judges it by its own) for `valid`, at most a
@@ -175,54 +193,36 @@ impl Bucket {
     }
 }
 
-/// An operation on a bucket, as far as every operation is made alike.
-fn operation(name: &'static str, url: &str, setup: &Setup) -> OperationBuilder {
-    let mut operation = Operation::builder()
-        .service_name("S3")
-        .operation_name(name)
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .endpoint_url(url)
-        .http_client(setup.http.clone())
-        .no_auth()
-        .interceptor(setup.signer.clone())
-        .timeout_config(setup.timeouts.clone())
-        .standard_retry(&setup.retries);
-    if let Some(partition) = setup.partition.clone() {
-        let mut layer = Layer::new("partition");
-        layer.store_put(partition);
-        operation =
-            operation.runtime_plugin(StaticRuntimePlugin::new().with_config(layer.freeze()));
-    }
-    operation
-        .retry_classifier(TransientErrorClassifier::<Refused>::new())
-        .retry_classifier(HttpStatusCodeClassifier::default())
-}
-
-fn get_request(key: &str, function: Option<&str>) -> Result<HttpRequest, BoxError> {
-    let mut request = http::Request::get(format!("/{key}"))
-        .header("x-amz-content-sha256", hex(&Sha256::digest(b"")));
-    if let Some(function) = function {
-        request = request.header(CALLER.0, format!("app/{function}"));
-    }
-    Ok(HttpRequest::try_from(request.body(SdkBody::empty())?)?)
-}
-
-impl Put {
+impl Call {
     fn request(self, function: Option<&str>) -> Result<HttpRequest, BoxError> {
-        let mut request = http::Request::put(format!("/{}", self.key))
-            .header("content-type", self.content_type)
-            .header("content-length", self.body.len())
-            .header(
-                "x-amz-checksum-sha256",
-                aws_smithy_types::base64::encode(self.sha256),
-            )
-            .header("x-amz-content-sha256", hex(&self.sha256));
-        if let Some(function) = function {
-            request = request.header(CALLER.0, format!("app/{function}"));
-        }
-        Ok(HttpRequest::try_from(
-            request.body(SdkBody::from(self.body))?,
-        )?)
+        let (request, body) = match self {
+            Self::Put {
+                key,
+                body,
+                content_type,
+                sha256,
+            } => {
+                let request = http::Request::put(format!("/{key}"))
+                    .header("content-type", content_type)
+                    .header("content-length", body.len())
+                    .header(
+                        "x-amz-checksum-sha256",
+                        aws_smithy_types::base64::encode(sha256),
+                    )
+                    .header("x-amz-content-sha256", hex(&sha256));
+                (request, SdkBody::from(body))
+            }
+            Self::Get { key } => {
+                let request = http::Request::get(format!("/{key}"))
+                    .header("x-amz-content-sha256", hex(&Sha256::digest(b"")));
+                (request, SdkBody::empty())
+            }
+        };
+        let request = match function {
+            Some(function) => request.header(CALLER.0, format!("app/{function}")),
+            None => request,
+        };
+        Ok(HttpRequest::try_from(request.body(body)?)?)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -79,8 +78,12 @@ async fn a_supervisor_that_comes_late_runs_nothing() {
 /// What a supervisor is told of this job, in a file, from one that only listens.
 async fn overhear(bench: &Bench, request: &JobRequest) -> String {
     let (listener, order) = (bench.path("listener"), bench.path("order"));
-    fs::write(&listener, format!("#!/bin/sh\ncat > {order}\necho known\n")).unwrap();
-    fs::set_permissions(&listener, fs::Permissions::from_mode(0o700)).unwrap();
+    // Written by another process: a child that this one begins meanwhile would hold it open, and so keep it from running.
+    let text = format!(
+        "printf '#!/bin/sh\\ncat > {order}\\necho known\\n' > {listener}; chmod 700 {listener}"
+    );
+    let written = Command::new("sh").args(["-c", &text]).status().unwrap();
+    assert!(written.success());
     let runtime = ProcessRuntime::new(bench.root(), listener.into());
     runtime.start(request).await.unwrap();
     order
