@@ -13,14 +13,10 @@ pub struct Usage {
     pub transitions: u64,
     /// Invocations of functions that drive runs.
     pub invocations: u64,
-    /// Write units, by the sizes of what was written.
+    /// Write units, as the tables report them: by the larger of each item before and after, indexes included.
     pub write_units: f64,
-    /// Read units, likewise.
+    /// Read units, as the tables report them.
     pub read_units: f64,
-    /// Write units, as the tables reported them.
-    pub write_units_reported: f64,
-    /// Read units, as the tables reported them.
-    pub read_units_reported: f64,
 }
 
 impl Usage {
@@ -35,10 +31,8 @@ impl Usage {
         Self {
             transitions: counts.transitions,
             invocations: driving.map(|(_, count)| count).sum(),
-            write_units: units.write_computed,
-            read_units: units.read_computed,
-            write_units_reported: units.write_reported,
-            read_units_reported: units.read_reported,
+            write_units: units.write_reported,
+            read_units: units.read_reported,
         }
     }
 
@@ -60,8 +54,6 @@ impl Usage {
             invocations: self.invocations - earlier.invocations,
             write_units: self.write_units - earlier.write_units,
             read_units: self.read_units - earlier.read_units,
-            write_units_reported: self.write_units_reported - earlier.write_units_reported,
-            read_units_reported: self.read_units_reported - earlier.read_units_reported,
         }
     }
 
@@ -70,8 +62,6 @@ impl Usage {
         self.invocations += other.invocations;
         self.write_units += other.write_units;
         self.read_units += other.read_units;
-        self.write_units_reported += other.write_units_reported;
-        self.read_units_reported += other.read_units_reported;
     }
 }
 

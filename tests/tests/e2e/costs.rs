@@ -17,8 +17,6 @@ fn since(now: Usage, before: Usage) -> Usage {
         invocations: now.invocations - before.invocations,
         write_units: now.write_units - before.write_units,
         read_units: now.read_units - before.read_units,
-        write_units_reported: now.write_units_reported - before.write_units_reported,
-        read_units_reported: now.read_units_reported - before.read_units_reported,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Units are counted twice. *Computed* units follow from the sizes of what was sent and answered, by AWS's published
 //! rule, and are the same wherever the tables are. *Reported* units are those in the answers' `ConsumedCapacity`, which
-//! the meter asks for on every request. They are shown side by side because emulators differ about the latter.
+//! the meter asks for on every request: of the local cloud's tables they are exact, since those know each item before and
+//! after a write. Bills are made of them. The computed ones are there to hold against another database's reports.
 //!
 //! # What computing them cannot know
 //!
