@@ -49,15 +49,12 @@ pub fn parse(text: &str, name: &str) -> Result<Pipeline, String> {
     Err(message.trim_end().to_owned())
 }
 
-/// The library's message in words of somebody who writes pipeline files, and has never heard of the library.
+/// Translates a message of the YAML library for people who write pipeline files.
 fn in_words_of_files(what: &str) -> String {
-    let word = what.strip_prefix("invalid ").unwrap_or_default();
-    match word {
-        "u8" | "u16" | "u32" | "u64" => return "expected a whole number from 0".to_owned(),
-        "i8" | "i16" | "i32" | "i64" => return "expected a whole number".to_owned(),
-        "f32" | "f64" => return "expected a number".to_owned(),
-        "boolean" | "bool" => return "expected true or false".to_owned(),
-        _ => {}
+    // `invalid u32` and nothing more: what was wanted, but not what was found.
+    let wanted = what.strip_prefix("invalid ");
+    if let Some(wanted) = wanted.filter(|wanted| !wanted.contains(' ')) {
+        return plain_words(&format!("expected {wanted}"));
     }
     if let Some(rest) = what.strip_prefix("duplicate mapping key: ") {
         let key = rest.split_once(", set ").map_or(rest, |(key, _)| key);

@@ -72,7 +72,7 @@ pub struct Check {
 /// The options of `towpath logs`.
 #[derive(Args, Clone, Debug)]
 pub struct Logs {
-    /// The run.
+    /// The id of the run whose log is printed.
     run: RunId,
     /// The step, counted from 0. The one that the run is at when not given.
     #[arg(long, value_name = "N")]

@@ -109,8 +109,7 @@ impl Screen {
         }
     }
 
-    /// Takes the living lines away, so that somebody can be asked and type in peace. They come back when the run is next
-    /// shown.
+    /// Removes the spinners, which would overwrite a prompt and its answer. The next [`Screen::show`] draws them again.
     pub(crate) fn rest(&mut self) {
         if let Self::Live(live) = self {
             live.bars.iter().for_each(ProgressBar::finish_and_clear);

@@ -24,6 +24,7 @@ pub fn plain_words(message: &str) -> String {
             }
             ("i8" | "i16" | "i32" | "i64", ..) if expected => ("a whole number", 1),
             ("f32" | "f64", ..) if expected => ("a number", 1),
+            ("boolean", ..) if expected => ("true or false", 1),
             _ => continue,
         };
         let end = (index + length).min(words.len());

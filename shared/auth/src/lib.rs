@@ -1,11 +1,15 @@
 //! API keys: `twk_` and 256 random bits. A key is shown once, when it is made; only its hash is kept, and a key is
 //! looked up by that, so that there is nothing to compare and nothing to leak.
 
+mod secret;
+
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+
+pub use secret::Secret;
 
 const PREFIX: &str = "twk_";
 /// 32 bytes in base64.

@@ -12,5 +12,5 @@ pub use bucket::{Bucket, Presigned, Refused};
 pub use clients::Clients;
 pub use instrument::Instrument;
 pub use secrets::Secrets;
-pub use settings::{Credentials, Error, Secret, Settings};
+pub use settings::{Credentials, Error, Settings};
 pub use trouble::{Reason, Trouble, cancellation, classify};

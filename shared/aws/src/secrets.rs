@@ -10,9 +10,9 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use aws_smithy_types::body::SdkBody;
 use sha2::{Digest, Sha256};
+use towpath_auth::Secret;
 
 use crate::bucket::{Refused, Setup, Signer, hex};
-use crate::settings::Secret;
 
 /// Secrets Manager. Cheap to clone; all clones share connections.
 #[derive(Clone, Debug)]

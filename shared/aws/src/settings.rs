@@ -1,7 +1,7 @@
 //! What a client needs to know, read from an environment that need not be the process's own: in the local cloud several
 //! functions share one process, each with its own variables.
 
-use std::fmt;
+use towpath_auth::Secret;
 
 /// A reason for which no clients can be made.
 #[derive(Debug, thiserror::Error)]
@@ -17,28 +17,6 @@ pub enum Error {
         /// The value of the variable.
         value: String,
     },
-}
-
-/// A text that must not appear in logs: printing it prints nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text. For signing and sending, never for printing.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }
 
 /// The credentials that requests are signed with.
@@ -99,8 +77,8 @@ impl Settings {
             endpoint_secrets: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
             credentials: Credentials {
                 access_key_id: need("AWS_ACCESS_KEY_ID")?,
-                secret_access_key: Secret(need("AWS_SECRET_ACCESS_KEY")?),
-                session_token: get("AWS_SESSION_TOKEN").map(Secret),
+                secret_access_key: Secret::new(need("AWS_SECRET_ACCESS_KEY")?),
+                session_token: get("AWS_SESSION_TOKEN").map(Secret::new),
             },
             function: get("AWS_LAMBDA_FUNCTION_NAME"),
         })

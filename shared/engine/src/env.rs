@@ -11,7 +11,7 @@ use crate::SecretName;
 /// The value of an environment variable of a command: a text, or the name of a secret, written `{ secret: NAME }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvValue {
-    /// This text.
+    /// A text, as it stands in the pipeline.
     Text(String),
     /// The secret of this name, as it is when the command starts.
     Secret(SecretName),

@@ -246,13 +246,10 @@ impl Pipeline {
     /// The errors of a correct pipeline for a block that has no repository: the places that need a working copy of one.
     pub fn errors_without_repository(&self) -> Vec<ValidationError> {
         let mut errors = ValidationErrors::default();
-        let steps = self.steps.iter().enumerate();
-        for (index, step) in steps.filter(|(_, step)| step.enabled) {
-            for (place, command) in step.commands() {
-                if command.checkout != CheckoutMode::None {
-                    let problem = "needs a working copy, and the block has no `repository`";
-                    errors.add(format!("steps[{index}].{place}.checkout"), problem);
-                }
+        for (path, command) in self.commands() {
+            if command.checkout != CheckoutMode::None {
+                let problem = "needs a working copy, and the block has no `repository`";
+                errors.add(format!("{path}.checkout"), problem);
             }
         }
         errors.0
@@ -261,15 +258,12 @@ impl Pipeline {
     /// The errors of a correct pipeline where these secrets are missing: the places that name one of them.
     pub fn errors_without_secrets(&self, missing: &BTreeSet<&SecretName>) -> Vec<ValidationError> {
         let mut errors = ValidationErrors::default();
-        let steps = self.steps.iter().enumerate();
-        for (index, step) in steps.filter(|(_, step)| step.enabled) {
-            for (place, command) in step.commands() {
-                let env = command.env.iter();
-                let named = env.filter_map(|(variable, value)| Some((variable, value.secret()?)));
-                for (variable, secret) in named.filter(|(_, secret)| missing.contains(secret)) {
+        for (path, command) in self.commands() {
+            for (variable, value) in &command.env {
+                if let Some(secret) = value.secret().filter(|secret| missing.contains(secret)) {
                     let problem =
                         format!("there is no secret `{secret}`; put it at /secrets/{secret}");
-                    errors.add(format!("steps[{index}].{place}.env.{variable}"), problem);
+                    errors.add(format!("{path}.env.{variable}"), problem);
                 }
             }
         }
@@ -278,11 +272,19 @@ impl Pipeline {
 
     /// The secrets that the enabled steps name.
     pub fn secrets(&self) -> BTreeSet<&SecretName> {
-        let steps = self.steps.iter().filter(|step| step.enabled);
-        let commands = steps.flat_map(StepSpec::commands);
-        commands
+        self.commands()
             .flat_map(|(_, command)| command.secrets())
             .collect()
+    }
+
+    /// The commands of the enabled steps, each with its path.
+    fn commands(&self) -> impl Iterator<Item = (String, &Command)> {
+        let steps = self.steps.iter().enumerate();
+        let enabled = steps.filter(|(_, step)| step.enabled);
+        enabled.flat_map(|(index, step)| {
+            let commands = step.commands().into_iter();
+            commands.map(move |(place, command)| (format!("steps[{index}].{place}"), command))
+        })
     }
 
     /// The errors of a correct pipeline in a deployment that has these runtimes and no others.
@@ -492,9 +494,9 @@ impl Binding {
 }
 
 impl Command {
-    /// The secrets that its environment names.
-    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
-        self.env.values().filter_map(EnvValue::secret)
+    /// The secrets that its environment names, each once.
+    pub fn secrets(&self) -> BTreeSet<&SecretName> {
+        self.env.values().filter_map(EnvValue::secret).collect()
     }
 
     fn check(&self, path: &str, errors: &mut ValidationErrors) {

@@ -49,6 +49,24 @@ fn the_helper_fixes_what_the_probe_finds() {
 }
 
 #[test]
+fn a_helper_that_is_sent_again_is_told_of_the_same_probe() {
+    let mut run = looking(json!({}));
+    let probe = run.step.call().unwrap().id.clone();
+    poll(&mut run, exit(1, "2 tests failed"), at(1)).unwrap();
+    for minute in 2..4 {
+        let told = run
+            .kind()
+            .unwrap()
+            .instructions(run.spec().unwrap(), &run.step, Role::Helper);
+        assert_eq!(told.findings.unwrap().probe, Some(probe.clone()));
+        // Its place is taken away, and another job does its work.
+        poll(&mut run, lost(LossCause::Reclaimed), at(minute)).unwrap();
+        assert_eq!(calling(&run).1, Role::Helper);
+        assert_ne!(run.step.last_job, Some(probe.clone()));
+    }
+}
+
+#[test]
 fn a_gate_that_is_early_looks_again_after_one_minute_and_fails_when_its_budget_is_spent() {
     let mut run = looking(json!({"budgetMinutes": 4}));
     poll(&mut run, exit(75, ""), at(0)).unwrap();

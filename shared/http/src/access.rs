@@ -59,11 +59,7 @@ impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
         }
         let unknown = || No::new(Code::Unauthorized, "this API key is not known");
         let key = Key::parse(token.trim()).map_err(|_| unknown())?;
-        let found = app
-            .access
-            .api_key(&key)
-            .await
-            .map_err(|error| No(error.into()))?;
+        let found = app.access.api_key(&key).await?;
         let found = found.ok_or_else(unknown)?;
         let needed = scope(SCOPE);
         if found.scope < needed {

@@ -65,8 +65,7 @@ async fn list(
     State(app): Shared,
     Holder { caller, .. }: Holder<ADMIN>,
 ) -> Result<Json<List<KeyView>>, No> {
-    let keys = app.store.api_keys(&caller.workspace).await;
-    let keys = keys.map_err(|error| No(Error::from(error).into()))?;
+    let keys = app.store.api_keys(&caller.workspace).await?;
     Ok(Json(List {
         items: keys.into_iter().map(|key| shown(key, None)).collect(),
         next: None,
@@ -84,7 +83,7 @@ async fn make(
         return Err(No(problem.at("name")));
     }
     let made = app.access.make_key(&caller.workspace, &ask.name, ask.scope);
-    let (key, listed) = made.await.map_err(|error| No(error.into()))?;
+    let (key, listed) = made.await?;
     let view = shown(listed, Some(key.reveal().to_owned()));
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -102,8 +101,7 @@ async fn revoke(
     match app.access.revoke_key(&caller.workspace, &id, &hash).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Err(Error::Store(StoreError::Conflict)) => {
-            let keys = app.store.api_keys(&caller.workspace).await;
-            let keys = keys.map_err(|error| No(Error::from(error).into()))?;
+            let keys = app.store.api_keys(&caller.workspace).await?;
             // What was revoked before is as the caller wants it.
             match keys
                 .iter()
@@ -117,6 +115,6 @@ async fn revoke(
             }
         }
         Ok(false) => Err(No::new(Code::NotFound, format!("there is no key {id}"))),
-        Err(error) => Err(No(error.into())),
+        Err(error) => Err(error.into()),
     }
 }

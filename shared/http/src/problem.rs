@@ -5,6 +5,8 @@ use axum::extract::OriginalUri;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use towpath_api_types::{Code, Problem};
+use towpath_service::Error;
+use towpath_store::Error as StoreError;
 
 /// The refusal that a handler answers.
 #[derive(Debug)]
@@ -13,6 +15,18 @@ pub(crate) struct No(pub(crate) Problem);
 impl From<Problem> for No {
     fn from(problem: Problem) -> Self {
         Self(problem)
+    }
+}
+
+impl From<Error> for No {
+    fn from(error: Error) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<StoreError> for No {
+    fn from(error: StoreError) -> Self {
+        Error::from(error).into()
     }
 }
 

@@ -16,7 +16,7 @@ use towpath_api_types::{
 };
 use towpath_engine::{Block, BlockId, BlockStatus, JobId, Pipeline, PipelineId, RunId, StepIndex};
 use towpath_jobs::{LogPage, LogPosition};
-use towpath_service::{App, Caller, Error, Stopped};
+use towpath_service::{App, Caller, Stopped};
 use towpath_store::{Error as StoreError, PipelineSummary, Scope, StoredPipeline};
 
 use crate::access::{ADMIN, DECIDE, Holder, READ, START};
@@ -81,10 +81,6 @@ fn after<T: FromStr>(text: Option<&str>) -> Result<Option<&str>, No> {
 /// The most a pipeline may be, in bytes: it is kept in an item, which holds 400 KB.
 const PIPELINE_LIMIT: usize = 256 * 1024;
 
-fn stored<T>(result: Result<T, StoreError>) -> Result<T, No> {
-    result.map_err(|error| No(Error::from(error).into()))
-}
-
 async fn pipelines(
     State(app): Shared,
     Holder { caller, .. }: Holder<READ>,
@@ -92,7 +88,7 @@ async fn pipelines(
 ) -> Answer<List<PipelineSummary>> {
     let after = query.after::<PipelineId>()?;
     let page = app.store.pipelines(&caller.workspace, after).await;
-    let page = stored(page)?;
+    let page = page?;
     Ok(Json(List {
         items: page.items,
         next: page.next,
@@ -111,11 +107,8 @@ async fn pipeline(
     Holder { caller, .. }: Holder<READ>,
     Path(name): Path<String>,
 ) -> Answer<PipelineView> {
-    let found = stored(
-        app.store
-            .pipeline(&caller.workspace, &id::<PipelineId>(&name)?)
-            .await,
-    )?;
+    let id = id::<PipelineId>(&name)?;
+    let found = app.store.pipeline(&caller.workspace, &id).await?;
     let found =
         found.ok_or_else(|| No::new(Code::NotFound, format!("there is no pipeline {name}")))?;
     Ok(Json(pipeline_view(found)))
@@ -137,13 +130,13 @@ async fn put_pipeline(
             format!("the pipeline is {bytes} bytes, and at most {PIPELINE_LIMIT} are kept");
         return Err(No::new(Code::TooLarge, message));
     }
-    app.runs.check(&pipeline).map_err(No)?;
+    app.runs.check(&pipeline)?;
     match app.store.put_pipeline(&caller.workspace, &pipeline).await {
         Err(StoreError::Conflict) => Err(No::new(
             Code::Busy,
             "somebody else put this pipeline just now; look, then put it again",
         )),
-        other => Ok(Json(pipeline_view(stored(other)?))),
+        other => Ok(Json(pipeline_view(other?))),
     }
 }
 
@@ -163,7 +156,7 @@ async fn delete_pipeline(
             Code::Busy,
             "somebody else put this pipeline just now; look, then delete it again",
         )),
-        Err(other) => Err(No(Error::from(other).into())),
+        Err(other) => Err(other.into()),
     }
 }
 
@@ -174,7 +167,7 @@ async fn blocks(
 ) -> Answer<List<Block>> {
     let after = query.after::<BlockId>()?;
     let page = app.store.blocks(&caller.workspace, after).await;
-    let page = stored(page)?;
+    let page = page?;
     Ok(Json(List {
         items: page.items.into_iter().map(Block::shown).collect(),
         next: page.next,
@@ -186,11 +179,8 @@ async fn block(
     Holder { caller, .. }: Holder<READ>,
     Path(name): Path<String>,
 ) -> Answer<Block> {
-    let found = stored(
-        app.store
-            .block(&caller.workspace, &id::<BlockId>(&name)?)
-            .await,
-    )?;
+    let id = id::<BlockId>(&name)?;
+    let found = app.store.block(&caller.workspace, &id).await?;
     found
         .map(|block| Json(block.shown()))
         .ok_or_else(|| No::new(Code::NotFound, format!("there is no block {name}")))
@@ -206,7 +196,7 @@ async fn delete_block(
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(No::new(Code::NotFound, format!("there is no block {name}"))),
         Err(StoreError::Conflict) => {
-            let live = stored(app.store.live_run(&caller.workspace, &id).await)?;
+            let live = app.store.live_run(&caller.workspace, &id).await?;
             let live = live.ok_or_else(|| {
                 let message = "somebody else wrote this block just now; delete it again";
                 No::new(Code::Busy, message)
@@ -214,7 +204,7 @@ async fn delete_block(
             let message = format!("{live} is live on the block; stop it, then delete the block");
             Err(No(Problem::new(Code::RunIsLive, message).with_run(live)))
         }
-        Err(other) => Err(No(Error::from(other).into())),
+        Err(other) => Err(other.into()),
     }
 }
 
@@ -269,7 +259,7 @@ async fn put_block(
             Code::Busy,
             "somebody else wrote this block just now; put it again",
         )),
-        other => Ok(Json(stored(other)?.shown())),
+        other => Ok(Json(other?.shown())),
     }
 }
 

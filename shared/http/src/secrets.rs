@@ -66,8 +66,7 @@ async fn list(
     State(app): Shared,
     Holder { caller, .. }: Holder<ADMIN>,
 ) -> Result<Json<List<SecretView>>, No> {
-    let secrets = app.secrets.list(&caller.workspace).await;
-    let secrets = secrets.map_err(|error| No(error.into()))?;
+    let secrets = app.secrets.list(&caller.workspace).await?;
     Ok(Json(List {
         items: secrets.into_iter().map(SecretView::from).collect(),
         next: None,
@@ -81,18 +80,13 @@ async fn keep(
     Body(PutSecret { value }): Body<PutSecret>,
 ) -> Result<Json<SecretView>, No> {
     let name = name(&secret)?;
-    let wrong = |message: &str| No(Problem::new(Code::InvalidRequest, message).at("value"));
     if value.trim().chars().count() < SHORTEST {
         let message =
             "a secret has at least 8 characters: a shorter one could not be kept out of logs";
-        return Err(wrong(message));
-    }
-    if value.contains('\0') {
-        return Err(wrong("an environment variable holds no NUL character"));
+        return Err(No(Problem::new(Code::InvalidRequest, message).at("value")));
     }
     fits("value", &value, LONGEST)?;
-    let kept = app.secrets.put(&caller, &name, &value).await;
-    Ok(Json(kept.map_err(|error| No(error.into()))?.into()))
+    Ok(Json(app.secrets.put(&caller, &name, &value).await?.into()))
 }
 
 async fn forget(
@@ -101,12 +95,11 @@ async fn forget(
     Path(secret): Path<String>,
 ) -> Result<StatusCode, No> {
     let name = name(&secret)?;
-    match app.secrets.delete(&caller.workspace, &name).await {
-        Ok(true) => Ok(StatusCode::NO_CONTENT),
-        Ok(false) => Err(No::new(
+    match app.secrets.delete(&caller.workspace, &name).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(No::new(
             Code::NotFound,
             format!("there is no secret {name}"),
         )),
-        Err(error) => Err(No(error.into())),
     }
 }

@@ -1,7 +1,5 @@
 //! Takes the values of secrets out of what a command prints and answers, before anything of it is kept.
 
-use towpath_jobs::Secret;
-
 /// What stands in place of a secret.
 const MASK: &[u8] = b"***";
 /// The shortest line of a secret of several lines that is taken out by itself, in bytes.
@@ -12,10 +10,10 @@ const SHORTEST_LINE: usize = 8;
 pub(crate) struct Masks(Vec<Vec<u8>>);
 
 impl Masks {
-    pub(crate) fn of(secrets: &[Secret]) -> Self {
+    pub(crate) fn of(secrets: &[String]) -> Self {
         let mut texts: Vec<Vec<u8>> = Vec::new();
         for secret in secrets {
-            let whole = secret.expose().trim_end_matches(['\r', '\n']);
+            let whole = secret.trim_end_matches(['\r', '\n']);
             let lines = whole.lines().filter(|line| line.len() >= SHORTEST_LINE);
             let all = lines.chain([whole]).filter(|text| !text.is_empty());
             texts.extend(all.map(|text| text.as_bytes().to_vec()));
@@ -39,8 +37,8 @@ impl Masks {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
-    /// The secret that `bytes` begin with, or whether more bytes are needed to tell.
-    fn at(&self, bytes: &[u8]) -> Seen {
+    /// What stands at the beginning of `bytes`; `last`: no more bytes follow.
+    fn at(&self, bytes: &[u8], last: bool) -> Seen {
         let mut seen = Seen::Nothing;
         for text in &self.0 {
             if bytes.starts_with(text) {
@@ -50,7 +48,7 @@ impl Masks {
                     seen => seen,
                 };
             }
-            if text.starts_with(bytes) {
+            if !last && text.starts_with(bytes) {
                 seen = Seen::Beginning;
             }
         }
@@ -58,10 +56,11 @@ impl Masks {
     }
 }
 
-/// What stands at a place of a stream.
+/// The findings at a place of a stream.
 enum Seen {
+    /// No secret.
     Nothing,
-    /// What may become a secret, with the bytes that are to come.
+    /// Bytes that may become a secret, with those that are to come.
     Beginning,
     /// A secret of this length.
     Secret(usize),
@@ -88,10 +87,19 @@ impl Filter {
             return chunk.to_vec();
         }
         self.held.extend(chunk);
+        self.mask(false)
+    }
+
+    /// Returns what was held back: nothing follows it.
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        self.mask(true)
+    }
+
+    fn mask(&mut self, last: bool) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         let (mut kept, mut rest) = (Vec::with_capacity(held.len()), held.as_slice());
         while let Some((first, behind)) = rest.split_first() {
-            match self.masks.at(rest) {
+            match self.masks.at(rest, last) {
                 Seen::Nothing => {
                     kept.push(*first);
                     rest = behind;
@@ -106,26 +114,6 @@ impl Filter {
         self.held = rest.to_vec();
         kept
     }
-
-    /// Returns what was held back: nothing follows it. Of two secrets that begin alike the shorter one may be in it.
-    pub(crate) fn finish(&mut self) -> Vec<u8> {
-        let held = std::mem::take(&mut self.held);
-        let (mut kept, mut rest) = (Vec::new(), held.as_slice());
-        while let Some((first, behind)) = rest.split_first() {
-            let whole = self.masks.0.iter().find(|text| rest.starts_with(text));
-            match whole {
-                Some(text) => {
-                    kept.extend(MASK);
-                    rest = rest.get(text.len()..).unwrap_or_default();
-                }
-                None => {
-                    kept.push(*first);
-                    rest = behind;
-                }
-            }
-        }
-        kept
-    }
 }
 
 #[cfg(test)]
@@ -133,7 +121,7 @@ mod tests {
     use super::*;
 
     fn masks(texts: &[&str]) -> Masks {
-        let secrets: Vec<Secret> = texts.iter().map(|text| Secret::new(*text)).collect();
+        let secrets: Vec<String> = texts.iter().map(ToString::to_string).collect();
         Masks::of(&secrets)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use towpath_engine::JobId;
-use towpath_jobs::{Checkout, CommandWork, InputFile, JobRequest, Secret};
+use towpath_jobs::{Checkout, CommandWork, InputFile, JobRequest};
 
 /// The supervisor's answer when it has accepted the job: from then on the job is known, whatever happens.
 pub(crate) const TAKEN: &str = "taken";
@@ -20,7 +20,8 @@ pub(crate) struct Order {
     pub(crate) job: JobId,
     pub(crate) command: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
-    pub(crate) secrets: Vec<Secret>,
+    /// What must not be kept.
+    pub(crate) secrets: Vec<String>,
     pub(crate) context: serde_json::Value,
     pub(crate) inputs: Vec<InputFile>,
     pub(crate) checkout: Option<Checkout>,
@@ -30,11 +31,12 @@ pub(crate) struct Order {
 
 impl Order {
     pub(crate) fn new(request: &JobRequest, work: &CommandWork) -> Self {
+        let secrets = work.secrets.iter();
         Self {
             job: request.job.clone(),
             command: work.command.clone(),
             env: work.env.clone(),
-            secrets: work.secrets.clone(),
+            secrets: secrets.map(|it| it.expose().to_owned()).collect(),
             context: request.context.clone(),
             inputs: request.inputs.clone(),
             checkout: work.checkout.clone(),

@@ -75,6 +75,9 @@ pub struct Findings {
     pub summary: Option<String>,
     /// The names of the checks that failed.
     pub failing: Vec<String>,
+    /// The job of the probe, if one found something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<JobId>,
     /// The file that holds what the probe printed, if it printed something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,

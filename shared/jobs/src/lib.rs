@@ -13,7 +13,6 @@ mod registry;
 mod request;
 mod result;
 mod runtime;
-mod secret;
 mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -25,7 +24,6 @@ pub use registry::*;
 pub use request::*;
 pub use result::call_result;
 pub use runtime::*;
-pub use secret::Secret;
 pub use snapshot::*;
 pub use text::last_lines;
 pub use towpath_engine::{CallFailure, CallResult, Loss, LossCause};

@@ -5,11 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use towpath_auth::Secret;
 use towpath_engine::{
     CheckoutMode, Command, EnvValue, JobId, Repository, SecretName, Simulated, WorkspaceId,
 };
 
-use crate::{Contract, Secret, StartError};
+use crate::{Contract, StartError};
 
 /// The time that a job has to tidy up after it was asked to end.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -323,6 +324,7 @@ mod tests {
             findings: Some(Findings {
                 summary: Some("2 tests failed".to_owned()),
                 failing: Vec::new(),
+                probe: None,
                 file: None,
             }),
             ..contract()

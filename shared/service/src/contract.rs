@@ -1,6 +1,6 @@
 //! What a call is told: the work contract, and the texts that go with it as files.
 
-use towpath_engine::{Call, Run, RunId, StepIndex};
+use towpath_engine::{Call, JobId, Run, RunId, StepIndex};
 use towpath_jobs::{
     Contract, Findings, InputFile, LogPosition, Objective, OutputLink, Registry, RequestedChanges,
 };
@@ -72,6 +72,7 @@ pub(crate) fn contract(run: &Run, input: &Input, call: &Call) -> Result<Contract
         findings: told.findings.map(|findings| Findings {
             summary: findings.summary,
             failing: findings.failing,
+            probe: findings.probe,
             file: None,
         }),
         outputs: outputs.collect(),
@@ -102,8 +103,10 @@ impl Texts<'_> {
         if let Some(revision) = &mut contract.revision {
             revision.file = self.previous(run, input, &mut files).await?;
         }
-        if let Some(findings) = &mut contract.findings {
-            findings.file = self.findings(run, &mut files).await?;
+        if let Some(findings) = &mut contract.findings
+            && let Some(probe) = &findings.probe
+        {
+            findings.file = self.findings(probe, &mut files).await;
         }
         for (step, stored) in self.earlier(run, input).await? {
             let link = contract.outputs.iter_mut().find(|link| link.step == step);
@@ -136,20 +139,17 @@ impl Texts<'_> {
         Ok(Some(files.add("previous.txt".to_owned(), text)))
     }
 
-    /// What the probe printed that found what the helper is to fix. The record has the end of it, so a log that cannot
-    /// be read keeps nobody from working.
-    async fn findings(&self, run: &Run, files: &mut Files) -> Result<Option<String>, Error> {
-        let Some(probe) = &run.step.last_job else {
-            return Ok(None);
-        };
+    /// What the probe printed that found what the helper is to fix. The record has the end of it, so the helper works
+    /// without the file if the log cannot be read.
+    async fn findings(&self, probe: &JobId, files: &mut Files) -> Option<String> {
         let (mut text, mut after) = (String::new(), Some(LogPosition::default()));
         while let Some(from) = after.filter(|_| text.len() < FINDINGS) {
             let page = match self.runtimes.read_log(probe, from).await {
                 Ok(Some(page)) => page,
-                Ok(None) => return Ok(None),
+                Ok(None) => return None,
                 Err(unreadable) => {
                     tracing::warn!(%probe, "the probe's log cannot be read: {unreadable}");
-                    return Ok(None);
+                    return None;
                 }
             };
             text.extend(page.parts.into_iter().map(|part| part.text));
@@ -157,7 +157,7 @@ impl Texts<'_> {
             after = page.next.filter(|next| *next != from);
         }
         let fits = !text.is_empty() && files.take(text.len() as u64);
-        Ok(fits.then(|| files.add("findings.txt".to_owned(), text)))
+        fits.then(|| files.add("findings.txt".to_owned(), text))
     }
 
     /// The last outputs before the present step, the last first, whichever run made them.

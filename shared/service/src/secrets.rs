@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use towpath_auth::Secret;
 use towpath_engine::{Command, Pipeline, SecretName, ValidationError, WorkspaceId};
-use towpath_jobs::Secret;
 use towpath_store::{SealedSecret, Store};
 
 use crate::{Caller, Error, Ports};

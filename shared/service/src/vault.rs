@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use tokio::sync::OnceCell;
+use towpath_auth::Secret;
 use towpath_aws::Secrets;
 use towpath_engine::{SecretName, WorkspaceId};
-use towpath_jobs::Secret;
 
 use crate::Error;
 

@@ -96,7 +96,7 @@ impl Store {
     /// of this id that is put later goes on counting. False: there is none.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if somebody else put it just now.
+    /// [`Error::Conflict`] if another request has put it meanwhile.
     pub async fn delete_pipeline(
         &self,
         workspace: &WorkspaceId,
@@ -121,7 +121,7 @@ impl Store {
     /// same as the newest makes no new version.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if somebody else put it just now.
+    /// [`Error::Conflict`] if another request has put it meanwhile.
     pub async fn put_pipeline(
         &self,
         workspace: &WorkspaceId,
@@ -174,7 +174,7 @@ impl Store {
     /// Deletes a block that no run is live on. Its runs stay. False: there is none.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if a run is live on it, or somebody else wrote it just now.
+    /// [`Error::Conflict`] if a run is live on the block, or another request has written it meanwhile.
     pub async fn delete_block(&self, workspace: &WorkspaceId, id: &BlockId) -> Result<bool, Error> {
         let Some(block) = self.block(workspace, id).await? else {
             return Ok(false);

@@ -8,8 +8,8 @@ use super::{Context, Findings, Instructions, Kind, Work, in_minutes, read};
 use crate::kernel::head::shorten;
 use crate::policy::gate_pause;
 use crate::{
-    Action, CallFailure, CallResult, CheckedAnswer, Event, FailureKind, GateSpec, Phase, Probe,
-    Role, Step, StepSpec, Timestamp, ValidationErrors,
+    Action, CallFailure, CallResult, CheckedAnswer, Event, FailureKind, GateSpec, JobId, Phase,
+    Probe, Role, Step, StepSpec, Timestamp, ValidationErrors,
 };
 
 /// The exit code by which a probe says that it is too early to say: `EX_TEMPFAIL` of `sysexits.h`.
@@ -40,6 +40,9 @@ pub struct Gate {
     /// The names of the checks that failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failing_checks: Vec<String>,
+    /// The job of the probe that found it, whose log has all that it printed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<JobId>,
 }
 
 /// The gate of a step's record, if the step is one and has begun.
@@ -106,6 +109,7 @@ impl Kind for CommandGate {
             findings: helper.map(|_| Findings {
                 summary: gate.last_failure,
                 failing: gate.failing_checks,
+                probe: gate.probe,
             }),
         }
     }
@@ -206,6 +210,7 @@ fn fix(cx: &Context<'_>, gate: &mut Gate, failure: &CallFailure) -> Action {
         .unwrap_or_else(|| failure.message.clone());
     gate.last_failure = Some(shorten(&summary, FINDINGS_LIMIT));
     gate.failing_checks = Vec::new();
+    gate.probe = cx.step.call().map(|call| call.id.clone());
     if gate.attempts < gate.max_attempts {
         gate.attempts += 1;
         gate.polls = 0;

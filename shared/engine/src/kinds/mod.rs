@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Action, AgentKind, Command, Event, Role, Simulated, Step, StepSpec, Timestamp, ValidationErrors,
+    Action, AgentKind, Command, Event, JobId, Role, Simulated, Step, StepSpec, Timestamp,
+    ValidationErrors,
 };
 
 /// The kinds that every deployment has. The first that claims a step decides for it.
@@ -117,6 +118,8 @@ pub struct Findings {
     pub summary: Option<String>,
     /// The names of the checks that failed.
     pub failing: Vec<String>,
+    /// The job of the probe, if one found something.
+    pub probe: Option<JobId>,
 }
 
 /// The text of a work's length in minutes, for messages.

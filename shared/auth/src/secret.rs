@@ -1,12 +1,9 @@
-//! The value of a secret, on its way to a command.
+//! Texts that must not appear in logs.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-/// The value of a secret: printing it prints nothing of it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+/// A text that must not appear in logs: printing it prints nothing of it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -15,7 +12,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text: for the environment of a command and for what must not show it, never for printing.
+    /// The text: to sign, to send or to hand on, never to print.
     pub fn expose(&self) -> &str {
         &self.0
     }
