@@ -10,5 +10,9 @@ pub mod tick;
 
 /// `resolve-decision`: every answer of a human, over HTTP.
 pub use towpath_http::answers as resolve_decision;
+/// `events`: the events of runs, streamed over HTTP.
+pub use towpath_http::events;
 /// `api`: definitions and runs, over HTTP.
 pub use towpath_http::router as api;
+/// `runner`: what the runners of jobs ask for and tell, over HTTP.
+pub use towpath_http::runner;

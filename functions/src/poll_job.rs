@@ -1,5 +1,5 @@
 //! `poll-job`: sees what became of the job that the run waits for, and goes on from there. Invoked by the state machine
-//! with a task token, and by the event bus when a job has changed, without one: then it only wakes the run.
+//! with a task token, and by the event bus when a job or its build has changed, without one: then it only wakes the run.
 
 use lambda_runtime::LambdaEvent;
 use serde_json::Value;
@@ -10,11 +10,11 @@ use towpath_service::{App, Entry, Error, JobEvent};
 /// # Errors
 /// By a name that the machine's Retry or Catch knows.
 pub async fn handle(app: &App, event: LambdaEvent<Value>) -> Result<(), Error> {
-    match JobEvent::parse(&event.payload) {
-        Some(heard) => {
-            let JobEvent { job } = heard?;
-            app.poll.look(&job.run(), Some(&job)).await
-        }
-        None => app.driver.drive(&Entry::parse(event.payload)?).await,
+    let Some(heard) = JobEvent::parse(&event.payload) else {
+        return app.driver.drive(&Entry::parse(event.payload)?).await;
+    };
+    match app.job_of(heard?).await? {
+        Some(job) => app.poll.look(&job.run(), Some(&job)).await,
+        None => Ok(()),
     }
 }

@@ -24,6 +24,7 @@ async fn main() {
         port: 0,
         clock: Clock::system(),
         schedules: false,
+        commands: "process",
         environment: Default::default(),
         lambda_url: None,
         supervisor: std::env::current_exe().unwrap(),

@@ -160,11 +160,15 @@ pub async fn start_by_hand(world: &World, job: &JobId, command: &[&str]) {
         env: std::collections::BTreeMap::new(),
         secrets: Vec::new(),
         checkout: None,
+        image: None,
+        resources: None,
     };
     let request = towpath_jobs::JobRequest {
         job: job.clone(),
         workspace: "local".parse().unwrap(),
         work: towpath_jobs::Work::Command(work),
+        step: towpath_engine::StepIndex(0),
+        attempt: 1,
         context: Value::Null,
         inputs: Vec::new(),
         max_run: std::time::Duration::from_secs(3600),

@@ -34,6 +34,13 @@ impl World {
             .await
     }
 
+    /// Waits until the run is over, while time goes by faster than the system's, and not so fast that what real processes
+    /// do would take hours of it.
+    pub async fn watch_slowly(&self, run: &RunId) -> RunView {
+        let over = |view: &RunView| view.summary.status.is_terminal();
+        self.watch(run, Duration::from_millis(100), over).await
+    }
+
     /// Waits, while hardly any time goes by, until a job works for the run's present step, and returns which.
     pub async fn at_work(&self, run: &RunId) -> JobId {
         let waits = |view: &RunView| {

@@ -29,6 +29,7 @@ pub struct Worlds {
     environment: BTreeMap<String, String>,
     clock: Option<Clock>,
     deaths: Option<Deaths>,
+    builds: bool,
 }
 
 impl Worlds {
@@ -40,6 +41,7 @@ impl Worlds {
             environment: BTreeMap::new(),
             clock: None,
             deaths: None,
+            builds: false,
         }
     }
 
@@ -74,6 +76,15 @@ impl Worlds {
         }
     }
 
+    /// Runs commands in builds.
+    #[must_use]
+    pub fn on_builds(self) -> Self {
+        Self {
+            builds: true,
+            ..self
+        }
+    }
+
     /// Lets invocations die.
     #[must_use]
     pub fn mortal(self, deaths: Deaths) -> Self {
@@ -99,6 +110,10 @@ impl Worlds {
             environment: self.environment.clone(),
             lambda_url: port.map(|port| format!("http://127.0.0.1:{port}")),
             supervisor: self.program.clone(),
+            commands: match self.builds {
+                true => "codebuild",
+                false => "process",
+            },
         };
         let standing = Standing::start_mortal(plan, self.deaths.clone()).await;
         let standing = standing.unwrap();

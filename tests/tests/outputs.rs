@@ -73,6 +73,8 @@ fn objects(data: &std::path::Path) -> Vec<std::path::PathBuf> {
             let path = entry.unwrap().path();
             let hidden = path.file_name().unwrap().to_str().unwrap().starts_with('.');
             match path.is_dir() {
+                // The program of runners, which is there from the start.
+                true if path.ends_with("runners") => {}
                 true => folders.push(path),
                 // The backend's own notes are hidden files.
                 false if hidden => {}

@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::json;
 use towpath_client::Client;
 use towpath_engine::Status;
-use towpath_local::StatementInfo;
+use towpath_local::{BuildWeather, StatementInfo};
 use towpath_tests::story::Story;
 use towpath_tests::{World, Worlds};
 
@@ -28,6 +28,8 @@ enum Deed {
     Keys,
     /// Keeps a secret, and uses it.
     Secrets,
+    /// Runs commands in builds, with all that their runners ask and tell, and stops one.
+    Builds,
     /// An output that no row holds, made by a job and by a human.
     LargeOutputs,
     /// A driver dies, and the run gets its next; too many die, and the run is failed while its job works.
@@ -42,6 +44,7 @@ fn deeds() -> Vec<Deed> {
         Deed::FirstKey,
         Deed::Keys,
         Deed::Secrets,
+        Deed::Builds,
         Deed::LargeOutputs,
         Deed::Deaths,
         Deed::Nets,
@@ -69,6 +72,17 @@ steps:
     gate: { probe: { kind: command, env: { T: { secret: token } }, command: ['true'] } }
 ";
 
+const BUILT: &str = "
+id: built
+steps:
+  - agentKind: coder
+    runtime: { kind: command, env: { T: { secret: token } }, command: [sh, -c, 'seq 1 9000; seq 1 60000 > $TOWPATH_OUTPUT'] }
+  - { agentKind: reader, runtime: { kind: command, command: [sh, -c, 'cat $TOWPATH_INPUTS/output-0.txt | wc -c'] } }
+  - agentKind: ci
+    gate: { probe: { kind: command, command: ['true'] } }
+  - { agentKind: sleeper, runtime: { kind: command, command: [sleep, '1000'] } }
+";
+
 const LONG: &str = "
 id: long
 steps:
@@ -80,6 +94,7 @@ impl Deed {
         let worlds = Worlds::new(env!("CARGO_BIN_EXE_towpath-under-test"));
         match self {
             Deed::Story(index) => stories::ALL[index].world(worlds),
+            Deed::Builds => worlds.on_builds(),
             _ => worlds,
         }
     }
@@ -144,6 +159,7 @@ impl Deed {
                     .await
                     .done();
             }
+            Deed::Builds => builds(world).await,
             Deed::LargeOutputs => {
                 let run = world.run(LARGE).await;
                 let subject = world.asked(&run).await;
@@ -189,6 +205,60 @@ impl Deed {
             Deed::Nets => nets(world).await,
         }
     }
+}
+
+async fn builds(world: &World) {
+    let secret = json!({ "value": "swordfish" });
+    let put = world.ask(Method::PUT, "/secrets/token", &secret).await;
+    put.done();
+    let run = world.run(BUILT).await;
+    let sleeps = |view: &towpath_api_types::RunView| view.summary.current_step.0 == 3;
+    world.soon(&run, sleeps).await;
+    for path in ["events", "steps/0/log"] {
+        let path = format!("/runs/{run}/{path}");
+        world.ask(Method::GET, &path, &json!(null)).await.done();
+    }
+    let stream = format!("/runs/{run}/events/stream");
+    let key = format!("Bearer {}", world.standing.key.reveal());
+    let streamed = Client::new(world.standing.cloud.url(), None);
+    let headers = [("authorization", &*key)];
+    let streamed = streamed.raw(Method::GET, &stream, &headers, Vec::new());
+    let stopped = async {
+        world
+            .when(Duration::from_millis(1), async || {
+                builds_run(world, &run).await
+            })
+            .await;
+        world.stop(&run).await.done();
+        world.end(&run).await;
+    };
+    let (streamed, ()) = tokio::join!(streamed, stopped);
+    assert!(streamed.unwrap().0.is_success());
+    // One that has no machine yet is stopped where it waits.
+    world.standing.cloud.set_build_weather(BuildWeather {
+        concurrent: 0,
+        ..BuildWeather::default()
+    });
+    let queued = world.run(&LONG.replace("id: long", "id: queued")).await;
+    let waits = |view: &towpath_api_types::RunView| view.summary.waits_for.is_some();
+    world.soon(&queued, waits).await;
+    world.stop(&queued).await.done();
+    world.end(&queued).await;
+    let quiet = async || world.doctor().await.is_empty();
+    world.when(Duration::from_secs(1), quiet).await;
+}
+
+/// Whether the job of the run's last step has its runner.
+async fn builds_run(world: &World, run: &towpath_engine::RunId) -> bool {
+    let view = world.view(run).await;
+    let waits = view.summary.waits_for.and_then(|waits| waits.subject);
+    let Some(job) = waits.and_then(|subject| subject.parse().ok()) else {
+        return false;
+    };
+    let record = world.standing.operator.store.jobs().get(&job).await;
+    record
+        .unwrap()
+        .is_some_and(|record| record.token_hash.is_some())
 }
 
 /// Takes a named statement away for good.

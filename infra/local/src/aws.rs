@@ -1,4 +1,5 @@
-//! The AWS front: the SDK clients of the functions call DynamoDB, S3, Step Functions and Secrets Manager here.
+//! The AWS front: the clients of the functions call DynamoDB, S3, Step Functions, CodeBuild, EventBridge and Secrets
+//! Manager here.
 //!
 //! The access key id names the caller, and the signature proves it. The functions of a `cargo lambda watch` share one
 //! environment and so one key id; `x-amz-user-agent` says which of them calls.
@@ -18,14 +19,17 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
+use crate::codebuild::CodeBuild;
 use crate::dynamodb::Database;
+use crate::events::Events;
 use crate::iam::{self, Access, Iam};
 use crate::loopback::{self, Unread};
 use crate::random;
 use crate::s3::{self, Objects};
 use crate::secrets::Secrets;
 use crate::signature::{Authorization, Refused};
-use crate::template::{Machine, Table};
+use crate::tasks::Tasks;
+use crate::template::{Machine, Table, arn};
 
 /// DynamoDB's limit on the body of a request, in bytes.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
@@ -53,6 +57,9 @@ pub(crate) struct Services {
     pub(crate) database: Arc<Database>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) states: Router,
+    pub(crate) codebuild: Arc<CodeBuild>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) tasks: Arc<Tasks>,
 }
 
 /// The access key id of an identity. It is no secret, but differs from cloud to cloud, so that nobody calls the wrong
@@ -207,6 +214,10 @@ impl Aws {
                     .await
             }
             Some(("secretsmanager", operation)) => self.secrets(&caller, operation, body),
+            Some(("CodeBuild_20161006", operation)) => {
+                self.codebuild(&services, &caller, operation, body).await
+            }
+            Some(("AWSEvents", operation)) => self.events(&services, &caller, operation, body),
             _ => {
                 let what = if target.is_empty() {
                     parts.uri.path()
@@ -214,11 +225,69 @@ impl Aws {
                     target
                 };
                 let message = format!(
-                    "the local cloud has DynamoDB, S3, Step Functions and Secrets Manager; {what} belongs to none of them"
+                    "the local cloud has DynamoDB, S3, Step Functions, CodeBuild, EventBridge and Secrets Manager; {what} belongs to none of them"
                 );
                 Err(Refusal("UnknownOperationException", message))
             }
         }
+    }
+
+    async fn codebuild(
+        &self,
+        services: &Services,
+        caller: &str,
+        operation: &str,
+        body: &[u8],
+    ) -> Result<Response, Refusal> {
+        let request: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
+        let codebuild = &services.codebuild;
+        self.iam
+            .check(caller, &codebuild.access(operation))
+            .map_err(denied)?;
+        let answer = codebuild.call(operation, &request).await;
+        let answer = answer.map_err(|(name, message)| Refusal(name, message))?;
+        Ok(json_response(StatusCode::OK, answer.to_string()))
+    }
+
+    /// Puts events on the default bus. The rules' targets hear of them after the answer.
+    fn events(
+        &self,
+        services: &Services,
+        caller: &str,
+        operation: &str,
+        body: &[u8],
+    ) -> Result<Response, Refusal> {
+        let request: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
+        let bus = arn("events", "event-bus/default");
+        self.iam
+            .check(caller, &Access::new(format!("events:{operation}"), bus))
+            .map_err(denied)?;
+        let entries = request.get("Entries").and_then(Value::as_array);
+        let Some(entries) = entries.filter(|_| operation == "PutEvents") else {
+            let message = format!("the local cloud does not know {operation} of EventBridge");
+            return Err(Refusal("UnknownOperationException", message));
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
+            let Ok(detail) = serde_json::from_str::<Value>(text("Detail")) else {
+                ids.push(json!({ "ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed." }));
+                continue;
+            };
+            let id = random::request_id();
+            let event = json!({
+                "id": id, "source": text("Source"), "detail-type": text("DetailType"), "detail": detail,
+            });
+            let events = Arc::clone(&services.events);
+            services.tasks.spawn(async move { events.put(event).await });
+            ids.push(json!({ "EventId": id }));
+        }
+        let failed = ids
+            .iter()
+            .filter(|it| it.get("ErrorCode").is_some())
+            .count();
+        let answer = json!({ "FailedEntryCount": failed, "Entries": ids });
+        Ok(json_response(StatusCode::OK, answer.to_string()))
     }
 
     async fn states(

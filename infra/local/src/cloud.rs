@@ -11,11 +11,12 @@ use towpath_clock::Clock;
 use towpath_stepfunctions::{InvokeError, StepFunctions};
 
 use crate::aws::{Aws, Services, WATCHED, access_key};
+use crate::codebuild::{BuildWeather, CodeBuild};
 use crate::data;
 use crate::dynamodb::Database;
 use crate::error::Error;
 use crate::events::Events;
-use crate::http::Front;
+use crate::http::{Front, Gateway};
 use crate::iam::{Iam, OPERATOR, StatementInfo, StatementUse};
 use crate::lambda::{Duplicates, Functions, Kind, Lambda};
 use crate::loopback::Door;
@@ -24,7 +25,7 @@ use crate::s3::Objects;
 use crate::secrets::Secrets;
 use crate::states::{self, Wiring};
 use crate::tasks::Tasks;
-use crate::template::{FunctionSpec, REGION, Stack};
+use crate::template::{FrontSpec, FunctionSpec, PermissionSpec, REGION, Stack};
 
 /// The interval at which expired items are removed. AWS promises days.
 const SWEEP: Duration = Duration::from_secs(3_600);
@@ -46,6 +47,10 @@ pub struct Options {
     pub environment: BTreeMap<String, String>,
     /// The URL of the `cargo lambda watch` that runs the functions that are not in this process.
     pub lambda_url: Option<String>,
+    /// The program that supervises the commands of builds, as `PROGRAM supervise --dir DIR`. Without one no build runs.
+    pub supervisor: Option<PathBuf>,
+    /// Files that are objects of the first bucket from the start, by their keys.
+    pub objects: BTreeMap<String, PathBuf>,
     /// Whether each schedule fires at the start and then by the clock. Without it, [`Cloud::fire_schedules`] fires them.
     pub schedules: bool,
 }
@@ -72,6 +77,7 @@ pub struct Cloud {
     events: Arc<Events>,
     states: StepFunctions,
     tasks: Arc<Tasks>,
+    codebuild: Arc<CodeBuild>,
     aws: Arc<Aws>,
     watched: BTreeMap<String, String>,
     _lock: Option<File>,
@@ -89,8 +95,10 @@ impl Cloud {
         let secret = secret(options.data.as_deref())?;
         let parts = Parts::open(&options, &stack, &secret)?;
         let functions = stack.functions.clone();
+        let front = stack.front.clone().zip(Some(stack.permissions.clone()));
         let outputs = stack.outputs.clone();
         let database = Arc::clone(&parts.services.database);
+        let codebuild = Arc::clone(&parts.services.codebuild);
         let mut cloud = Self {
             url: http.url(),
             aws_url: aws.url(),
@@ -101,6 +109,7 @@ impl Cloud {
             events: Arc::clone(&parts.events),
             states: parts.states.clone(),
             tasks: Arc::clone(&parts.tasks),
+            codebuild,
             aws: Arc::new(parts.front(stack, options.data.as_deref(), secret, aws.port)?),
             watched: BTreeMap::new(),
             _lock: lock,
@@ -110,7 +119,9 @@ impl Cloud {
             cloud.watched.extend(cloud.aws_environment(WATCHED));
             cloud.watched.extend(options.environment.clone());
         }
-        cloud.open_for(&options, &functions, http, aws).await?;
+        cloud
+            .open_for(&options, &functions, front, http, aws)
+            .await?;
         if options.schedules {
             cloud.events.run_schedules(&cloud.tasks);
             cloud.tasks.spawn(sweep(database, options.clock));
@@ -123,6 +134,7 @@ impl Cloud {
         &self,
         options: &Options,
         functions: &[FunctionSpec],
+        front: Option<(FrontSpec, Vec<PermissionSpec>)>,
         http: Door,
         aws: Door,
     ) -> Result<(), Error> {
@@ -133,8 +145,16 @@ impl Cloud {
             })
             .await?;
         let (lambda, clock, port) = (Arc::clone(&self.lambda), options.clock.clone(), http.port);
-        http.serve(Front::router(functions, lambda, clock, port), &self.tasks);
+        let gateway = Gateway::router(functions, Arc::clone(&lambda), clock.clone(), port);
+        let router = match front {
+            Some((spec, permissions)) => {
+                Front::router(spec, permissions, gateway, lambda, clock, port)
+            }
+            None => gateway,
+        };
+        http.serve(router, &self.tasks);
         self.states.resume();
+        self.codebuild.resume();
         Ok(())
     }
 
@@ -260,6 +280,11 @@ impl Cloud {
         self.lambda.set_duplicates(duplicates);
     }
 
+    /// Decides how builds go from now on.
+    pub fn set_build_weather(&self, weather: BuildWeather) {
+        self.codebuild.set_weather(weather);
+    }
+
     /// Waits until the cloud cannot drive executions any more, and returns the reason: their store has been unusable for
     /// a minute of the clock. A process that keeps a cloud up ends with that reason and an exit code that is not 0. A
     /// failure that is over sooner, such as a disk that is full for a moment, is got over without a word here.
@@ -317,10 +342,24 @@ impl Parts {
             .chain([OPERATOR, WATCHED])
             .map(|identity| access_key(identity, secret));
         let objects = Objects::open(data, &stack.buckets, keys, secret, Arc::clone(&iam))?;
+        if let Some(bucket) = stack.buckets.first() {
+            objects.place(bucket, &options.objects)?;
+        }
+        let codebuild = Arc::new(CodeBuild::open(
+            data,
+            &stack.projects,
+            options.supervisor.clone(),
+            Arc::clone(&events),
+            clock.clone(),
+            Arc::clone(&tasks),
+        )?);
         let services = Services {
             database,
             objects: Arc::new(objects),
             states: states.router(),
+            codebuild,
+            events: Arc::clone(&events),
+            tasks: Arc::clone(&tasks),
         };
         Ok(Self {
             iam,

@@ -5,6 +5,7 @@
 
 mod aws;
 mod cloud;
+mod codebuild;
 mod data;
 mod dynamodb;
 mod error;
@@ -23,6 +24,7 @@ mod tasks;
 mod template;
 
 pub use cloud::{Cloud, Counts, EventBus, Options};
+pub use codebuild::BuildWeather;
 pub use error::Error;
 pub use iam::{StatementInfo, StatementUse};
 pub use lambda::{Duplicates, Factory, Function, Functions};

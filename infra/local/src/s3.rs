@@ -3,7 +3,8 @@
 //! Who calls is known from the access key; unlike the other services' this one's signatures are verified, since a
 //! presigned URL is handed to people, and its path and its end must be those that were signed.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,6 +31,8 @@ use crate::iam::{Access, Iam};
 /// The buckets.
 pub(crate) struct Objects {
     service: S3Service,
+    /// The folder of the buckets.
+    root: PathBuf,
     /// The temporary folder of the objects, if no folder was given.
     _temporary: Option<TempDir>,
 }
@@ -72,8 +75,33 @@ impl Objects {
         builder.set_access(Policies(iam));
         Ok(Self {
             service: builder.build(),
+            root,
             _temporary: temporary,
         })
+    }
+
+    /// Lets files be objects of a bucket: as links where that is possible, since a program is large.
+    pub(crate) fn place(
+        &self,
+        bucket: &str,
+        files: &BTreeMap<String, PathBuf>,
+    ) -> Result<(), Error> {
+        for (key, file) in files {
+            let failed =
+                |error| Error::io(format!("cannot place {} for S3", file.display()), error);
+            let object = self.root.join(bucket).join(key);
+            std::fs::create_dir_all(object.parent().unwrap_or(&self.root)).map_err(failed)?;
+            match std::fs::remove_file(&object) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(error));
+                }
+                _ => {}
+            }
+            if std::fs::hard_link(file, &object).is_err() {
+                std::fs::copy(file, &object).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Answers a request.

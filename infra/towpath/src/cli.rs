@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use towpath_runner::Options;
 
 use crate::{demo, dev, doctor, remote};
 
@@ -29,6 +30,9 @@ enum Command {
     Logs(remote::Logs),
     /// Name what does not fit: runs without a driver, executions and jobs without a run, overdue deliveries.
     Doctor(doctor::Options),
+    /// Carry out one job in a build or container. What starts it there tells it which, by its environment.
+    #[command(hide = true)]
+    Runner,
     /// Supervise one job. The process substrate starts this; it is of no use by hand.
     #[command(hide = true)]
     Supervise {
@@ -43,12 +47,26 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         // Plain blocking code, and the smallest process that will do: one of these stands beside each job.
         Command::Supervise { dir } => towpath_jobs_process::supervise(&dir),
+        Command::Runner => runner(),
         Command::Demo(options) => run(demo::demo(options)),
         Command::Dev(options) => run(dev::dev(options)),
         Command::Check(options) => remote::check(&options),
         Command::Put(options) => run(remote::put(options)),
         Command::Logs(options) => run(remote::logs(options)),
         Command::Doctor(options) => run(doctor::doctor(options)),
+    }
+}
+
+fn runner() -> ExitCode {
+    let options = std::env::current_exe().map_err(|error| error.to_string());
+    let options =
+        options.and_then(|program| Options::from_lookup(|name| std::env::var(name).ok(), program));
+    match options {
+        Ok(options) => run(async move { towpath_runner::run(&options).await }),
+        Err(message) => {
+            eprintln!("towpath: {message}");
+            ExitCode::from(2)
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Options {
     /// Run this pipeline instead of the sample's.
     #[arg(long, value_name = "FILE")]
     pipeline: Option<PathBuf>,
+    /// Run the jobs as on AWS: in builds of the local cloud's CodeBuild, through `towpath runner`.
+    #[arg(long)]
+    codebuild: bool,
     /// The branch to work on. `towpath/demo` when not said.
     #[arg(long, value_name = "NAME")]
     branch: Option<String>,
@@ -99,6 +102,10 @@ async fn run(options: &Options, pipeline: Pipeline) -> Result<u8, String> {
         environment: Default::default(),
         lambda_url: None,
         supervisor,
+        commands: match options.codebuild {
+            true => "codebuild",
+            false => "process",
+        },
     };
     let standing = Standing::start(plan).await.map_err(|e| e.to_string())?;
     let client = Client::new(standing.cloud.url(), Some(standing.key.clone()));

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use axum::Router;
+use axum::response::Response;
 use futures::future::BoxFuture;
 use lambda_http::Adapter;
+use lambda_http::request::LambdaRequest;
 use lambda_runtime::{Diagnostic, LambdaEvent, Service};
 use serde_json::Value;
 use towpath_clock::Clock;
@@ -77,6 +79,24 @@ impl Function for Http {
         let answer = answered.await.map_err(|e| broken(e.to_string()))?;
         serde_json::to_value(answer).map_err(|e| broken(e.to_string()))
     }
+
+    async fn stream(&self, event: LambdaEvent<Value>) -> Result<Response, Diagnostic> {
+        let broken = |message: String| Diagnostic {
+            error_type: "Towpath.BadEvent".to_owned(),
+            error_message: message,
+        };
+        let request: LambdaRequest =
+            serde_json::from_value(event.payload).map_err(|e| broken(e.to_string()))?;
+        match self
+            .0
+            .clone()
+            .call(lambda_http::Request::from(request))
+            .await
+        {
+            Ok(response) => Ok(response),
+            Err(never) => match never {},
+        }
+    }
 }
 
 /// A function whose invocations may die, as they do with the sandbox they are in.
@@ -133,8 +153,10 @@ pub(crate) fn all(shared: &Shared) -> Functions {
             Box::pin(towpath_functions::tick::handle(app, event))
         }),
     ];
-    let routers: [(&str, Route); 2] = [
+    let routers: [(&str, Route); 4] = [
+        ("EventsFunction", towpath_functions::events),
         ("ApiFunction", towpath_functions::api),
+        ("RunnerFunction", towpath_functions::runner),
         (
             "ResolveDecisionFunction",
             towpath_functions::resolve_decision,

@@ -90,7 +90,7 @@ mod tests {
             ),
             (
                 step("    runtime:\n      kind: docker\n"),
-                "5:13: unknown value `docker`, expected one of simulated, process",
+                "5:13: unknown value `docker`, expected one of simulated, command, process",
             ),
             (step("    runtime: process\n"), "4:14: expected an object"),
             (

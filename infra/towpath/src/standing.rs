@@ -34,8 +34,10 @@ pub struct Plan {
     pub environment: BTreeMap<String, String>,
     /// The URL of a `cargo lambda watch` to call the functions through, instead of in process.
     pub lambda_url: Option<String>,
-    /// The program that supervises jobs: the `towpath` binary.
+    /// The program that supervises jobs, and is their runner in builds: the `towpath` binary.
     pub supervisor: PathBuf,
+    /// The kind of the runtime for commands that do not say where they run: `process`, or `codebuild`.
+    pub commands: &'static str,
 }
 
 /// The reason Towpath could not be stood up.
@@ -110,6 +112,7 @@ impl Standing {
             deaths,
         };
         let mut environment = plan.environment;
+        environment.insert("TOWPATH_RUNTIME".to_owned(), plan.commands.to_owned());
         environment.insert("TOWPATH_JOBS".to_owned(), jobs.display().to_string());
         environment.insert(
             "TOWPATH_SUPERVISOR".to_owned(),
@@ -129,6 +132,11 @@ impl Standing {
             environment: environment.clone(),
             lambda_url: plan.lambda_url,
             schedules: plan.schedules,
+            objects: towpath_jobs::runner_object(std::env::consts::ARCH)
+                .map(|key| (key, plan.supervisor.clone()))
+                .into_iter()
+                .collect(),
+            supervisor: Some(plan.supervisor),
         };
         let cloud = Cloud::start(options).await.map_err(error)?;
         let watch_file = watch_file(home, cloud.watch_environment())?;

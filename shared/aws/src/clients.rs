@@ -13,6 +13,8 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use crate::bucket::{Bucket, Setup, Signer};
+use crate::codebuild::CodeBuild;
+use crate::event_bus::EventBus;
 use crate::instrument::Instrument;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
@@ -41,6 +43,10 @@ pub struct Clients {
     pub sfn: aws_sdk_sfn::Client,
     /// Secrets Manager.
     pub secrets: Secrets,
+    /// CodeBuild.
+    pub codebuild: CodeBuild,
+    /// The default event bus.
+    pub event_bus: EventBus,
     /// The connection and the settings of buckets.
     s3: Setup,
 }
@@ -136,6 +142,8 @@ impl Clients {
         };
         Self {
             secrets: Secrets::new(settings.endpoint_secrets.as_deref(), &s3),
+            codebuild: CodeBuild::new(settings.endpoint_codebuild.as_deref(), &s3),
+            event_bus: EventBus::new(settings.endpoint_events.as_deref(), &s3),
             s3,
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             sfn: aws_sdk_sfn::Client::from_conf(sfn),

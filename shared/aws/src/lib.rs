@@ -3,13 +3,18 @@
 
 mod bucket;
 mod clients;
+mod codebuild;
+mod event_bus;
 mod instrument;
+mod json;
 mod secrets;
 mod settings;
 mod trouble;
 
 pub use bucket::{Bucket, Presigned, Refused};
 pub use clients::Clients;
+pub use codebuild::{Build, BuildStatus, CodeBuild, CodeBuildError, FailedPhase, StartBuild};
+pub use event_bus::EventBus;
 pub use instrument::Instrument;
 pub use secrets::Secrets;
 pub use settings::{Credentials, Error, Settings};

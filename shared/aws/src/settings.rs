@@ -46,6 +46,10 @@ pub struct Settings {
     pub endpoint_s3: Option<String>,
     /// The URL of Secrets Manager, if it is not AWS's.
     pub endpoint_secrets: Option<String>,
+    /// The URL of CodeBuild, if it is not AWS's.
+    pub endpoint_codebuild: Option<String>,
+    /// The URL of EventBridge, if it is not AWS's.
+    pub endpoint_events: Option<String>,
     /// The credentials that requests are signed with.
     pub credentials: Credentials,
     /// The function that calls, as it is named in the `User-Agent` of its requests, which audit trails show.
@@ -54,9 +58,9 @@ pub struct Settings {
 
 impl Settings {
     /// Reads the settings by the names that AWS's own tools use: `AWS_REGION`, `AWS_ENDPOINT_URL_DYNAMODB`,
-    /// `AWS_ENDPOINT_URL_SFN`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` (for each, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
-    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_LAMBDA_FUNCTION_NAME`. An empty variable counts as
-    /// not set.
+    /// `AWS_ENDPOINT_URL_SFN`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_ENDPOINT_URL_CODEBUILD`,
+    /// `AWS_ENDPOINT_URL_EVENTBRIDGE` (for each, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_LAMBDA_FUNCTION_NAME`. An empty variable counts as not set.
     ///
     /// # Errors
     /// If the region or the credentials are missing, or a value makes no sense.
@@ -75,6 +79,8 @@ impl Settings {
             endpoint_sfn: endpoint("AWS_ENDPOINT_URL_SFN")?,
             endpoint_s3: endpoint("AWS_ENDPOINT_URL_S3")?,
             endpoint_secrets: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
+            endpoint_codebuild: endpoint("AWS_ENDPOINT_URL_CODEBUILD")?,
+            endpoint_events: endpoint("AWS_ENDPOINT_URL_EVENTBRIDGE")?,
             credentials: Credentials {
                 access_key_id: need("AWS_ACCESS_KEY_ID")?,
                 secret_access_key: Secret::new(need("AWS_SECRET_ACCESS_KEY")?),

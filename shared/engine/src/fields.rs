@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{Binding, CheckoutMode, Command, EnvValue, Probe, Question, Simulated};
+use crate::{
+    Binding, CheckoutMode, Command, EnvValue, Place, Probe, Question, Resources, Simulated,
+};
 
 /// The fields of a binding.
 #[derive(Deserialize)]
@@ -17,6 +19,9 @@ pub(crate) struct Fields {
     command: Option<Vec<String>>,
     checkout: Option<CheckoutMode>,
     env: Option<BTreeMap<String, EnvValue>>,
+    image: Option<String>,
+    resources: Option<Resources>,
+    on: Option<Place>,
     output: Option<String>,
     asks: Option<Question>,
     fails: Option<String>,
@@ -26,7 +31,8 @@ pub(crate) struct Fields {
 #[serde(rename_all = "lowercase")]
 enum BindingKind {
     Simulated,
-    Process,
+    #[serde(alias = "process")]
+    Command,
 }
 
 /// The fields of a probe.
@@ -37,6 +43,9 @@ pub(crate) struct ProbeFields {
     command: Option<Vec<String>>,
     checkout: Option<CheckoutMode>,
     env: Option<BTreeMap<String, EnvValue>>,
+    image: Option<String>,
+    resources: Option<Resources>,
+    on: Option<Place>,
 }
 
 #[derive(Deserialize)]
@@ -45,17 +54,18 @@ enum ProbeKind {
     Command,
 }
 
-/// The command of a kind that has one.
-fn command(
-    command: Option<Vec<String>>,
-    checkout: Option<CheckoutMode>,
-    env: Option<BTreeMap<String, EnvValue>>,
-) -> Result<Command, String> {
-    Ok(Command {
-        command: command.ok_or("missing field `command`")?,
-        checkout: checkout.unwrap_or_default(),
-        env: env.unwrap_or_default(),
-    })
+/// The command of a kind that has one: of these fields, which both have.
+macro_rules! command {
+    ($fields:expr) => {
+        Command {
+            command: $fields.command.ok_or("missing field `command`")?,
+            checkout: $fields.checkout.unwrap_or_default(),
+            env: $fields.env.unwrap_or_default(),
+            image: $fields.image,
+            resources: $fields.resources,
+            on: $fields.on,
+        }
+    };
 }
 
 /// Refuses fields of another kind.
@@ -76,6 +86,9 @@ impl TryFrom<Fields> for Binding {
                     ("command", fields.command.is_some()),
                     ("checkout", fields.checkout.is_some()),
                     ("env", fields.env.is_some()),
+                    ("image", fields.image.is_some()),
+                    ("resources", fields.resources.is_some()),
+                    ("on", fields.on.is_some()),
                 ];
                 none_of("simulated", &others)?;
                 Ok(Self::Simulated(Simulated {
@@ -84,15 +97,14 @@ impl TryFrom<Fields> for Binding {
                     fails: fields.fails,
                 }))
             }
-            BindingKind::Process => {
+            BindingKind::Command => {
                 let others = [
                     ("output", fields.output.is_some()),
                     ("asks", fields.asks.is_some()),
                     ("fails", fields.fails.is_some()),
                 ];
-                none_of("process", &others)?;
-                let command = command(fields.command, fields.checkout, fields.env)?;
-                Ok(Self::Process(command))
+                none_of("command", &others)?;
+                Ok(Self::Command(command!(fields)))
             }
         }
     }
@@ -103,7 +115,6 @@ impl TryFrom<ProbeFields> for Probe {
 
     fn try_from(fields: ProbeFields) -> Result<Self, String> {
         let ProbeKind::Command = fields.kind;
-        let command = command(fields.command, fields.checkout, fields.env)?;
-        Ok(Self::Command(command))
+        Ok(Self::Command(command!(fields)))
     }
 }

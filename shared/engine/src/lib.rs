@@ -13,6 +13,7 @@
 //! - [`Pipeline`] and [`Plan`]: the definition of what a run does.
 
 mod board;
+mod command;
 mod env;
 mod fields;
 mod kernel;
@@ -23,7 +24,8 @@ pub mod races;
 mod resolvers;
 
 pub use board::*;
+pub use command::*;
 pub use env::EnvValue;
 pub use kernel::*;
-pub use kinds::{Context, Findings, Instructions, Kind, Work};
+pub use kinds::{ANY_RUNTIME, Context, Findings, Instructions, Kind, Work};
 pub use pipeline::*;

@@ -1,13 +1,13 @@
 //! Pipelines: what a run does, step by step. A run pins the version it started with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Fields, ProbeFields};
-use crate::kinds::{BUILT_IN, Kind, Work};
-use crate::{AgentKind, EnvValue, PipelineId, SecretName, StepIndex};
+use crate::kinds::{ANY_RUNTIME, BUILT_IN, Kind, Work};
+use crate::{AgentKind, CheckoutMode, Command, PipelineId, SecretName, StepIndex};
 
 /// A pipeline as its author wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,8 +61,9 @@ fn yes() -> bool {
 pub enum Binding {
     /// A deterministic stand-in that answers at once, for demos and tests.
     Simulated(Simulated),
-    /// A command in a process group of its own on the machine of the local cloud.
-    Process(Command),
+    /// A command, run as a job wherever the deployment runs jobs, or where the command says. Files and records of before
+    /// call it `process`.
+    Command(Command),
 }
 
 /// The script of a simulated agent.
@@ -91,33 +92,6 @@ pub struct Question {
     /// Whether an answer outside the options is accepted.
     #[serde(default)]
     pub free_text: bool,
-}
-
-/// A command that a job runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Command {
-    /// The program and its arguments; no shell is implied.
-    pub command: Vec<String>,
-    /// The job's working copy of the block's repository.
-    #[serde(default)]
-    pub checkout: CheckoutMode,
-    /// Environment variables. Names beginning with `TOWPATH_` are the engine's.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, EnvValue>,
-}
-
-/// The working copy of the block's repository that a job gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CheckoutMode {
-    /// An empty work directory.
-    #[default]
-    None,
-    /// A working copy of the branch; what the command changes in it is thrown away.
-    Read,
-    /// A working copy; when the command succeeds its changes are committed and the branch is pushed.
-    Write,
 }
 
 /// A polling gate: a probe that looks, and a helper that fixes what it finds.
@@ -297,10 +271,11 @@ impl Pipeline {
             missing.retain(|runtime| !runtimes.contains(runtime));
             missing.dedup();
             for runtime in missing {
-                let problem = format!(
-                    "this deployment has no runtime `{runtime}`; it has {}",
-                    runtimes.join(", ")
-                );
+                let problem = match runtime {
+                    ANY_RUNTIME => "this deployment runs no commands".to_owned(),
+                    runtime => format!("this deployment has no runtime `{runtime}`"),
+                };
+                let problem = format!("{problem}; it has {}", runtimes.join(", "));
                 errors.add(format!("steps[{index}]"), problem);
             }
         }
@@ -378,7 +353,7 @@ impl StepSpec {
         let bound = bound
             .into_iter()
             .filter_map(|(place, binding)| match binding {
-                Some(Binding::Process(command)) => Some((place, command)),
+                Some(Binding::Command(command)) => Some((place, command)),
                 Some(Binding::Simulated(_)) | None => None,
             });
         let probe = gate.map(|gate| {
@@ -397,7 +372,7 @@ impl StepSpec {
         } else if GATE_KINDS.contains(&name) {
             errors.add(path, format!("the gate `{name}` needs a `gate` with a `probe`, for example {{ probe: {{ kind: command, command: [make, test] }} }}"));
         } else {
-            errors.add(path, format!("no runtime is known for the agent kind `{name}`; give the step a `runtime` (kind `process` or `simulated`) or a `gate`"));
+            errors.add(path, format!("no runtime is known for the agent kind `{name}`; give the step a `runtime` (kind `command` or `simulated`) or a `gate`"));
         }
         if self
             .budgets
@@ -429,7 +404,7 @@ impl GateSpec {
             if matches!(helper.runtime, Binding::Simulated(_)) {
                 errors.add(
                     format!("{path}.helper.runtime"),
-                    "a helper changes the branch in a job: kind `process`",
+                    "a helper changes the branch in a job: kind `command`",
                 );
             }
         }
@@ -462,13 +437,13 @@ impl Binding {
     pub fn work(&self) -> Work<'_> {
         match self {
             Binding::Simulated(script) => Work::Simulated(script),
-            Binding::Process(command) => Work::Command(command),
+            Binding::Command(command) => Work::Command(command),
         }
     }
 
     pub(crate) fn check(&self, path: &str, errors: &mut ValidationErrors) {
         match self {
-            Binding::Process(command) => command.check(path, errors),
+            Binding::Command(command) => command.check(path, errors),
             Binding::Simulated(simulated) => {
                 let options = simulated
                     .asks
@@ -488,39 +463,6 @@ impl Binding {
                 if options.iter().collect::<BTreeSet<_>>().len() != options.len() {
                     errors.add(format!("{path}.asks.options"), "each option stands once");
                 }
-            }
-        }
-    }
-}
-
-impl Command {
-    /// The secrets that its environment names, each once.
-    pub fn secrets(&self) -> BTreeSet<&SecretName> {
-        self.env.values().filter_map(EnvValue::secret).collect()
-    }
-
-    fn check(&self, path: &str, errors: &mut ValidationErrors) {
-        if self
-            .command
-            .first()
-            .is_none_or(|program| program.is_empty())
-        {
-            errors.add(
-                format!("{path}.command"),
-                "a command needs a program, for example [make, test]",
-            );
-        }
-        for name in self.env.keys() {
-            if name.starts_with("TOWPATH_") {
-                errors.add(
-                    format!("{path}.env.{name}"),
-                    "names beginning with TOWPATH_ are the engine's own",
-                );
-            } else if name.is_empty() || name.contains('=') {
-                errors.add(
-                    format!("{path}.env"),
-                    "a variable's name is not empty and holds no `=`",
-                );
             }
         }
     }
@@ -563,7 +505,7 @@ impl Plan {
     }
 
     /// The kinds of the runtimes that the steps need.
-    pub fn needs(&self) -> BTreeSet<&'static str> {
+    pub fn needs(&self) -> BTreeSet<&str> {
         let needs = self
             .0
             .iter()

@@ -149,7 +149,7 @@ fn each_error_is_told_with_its_place_and_what_is_allowed() {
         (
             helped(simulated()),
             ".gate.helper.runtime",
-            "kind `process`",
+            "kind `command`",
         ),
         (
             helped(process(&[])),
@@ -241,12 +241,83 @@ fn a_step_that_is_not_enabled_is_part_of_no_run() {
 }
 
 #[test]
+fn a_command_says_where_it_runs_in_what_and_is_read_under_its_old_name() {
+    let pinned = format!("registry.example/team/agent@sha256:{}", "0a".repeat(32));
+    let full = json!({
+        "kind": "command", "command": ["x"], "checkout": "none", "image": pinned,
+        "resources": {"cpus": 4, "memoryMb": 8192}, "on": {"executor": ["git"]},
+    });
+    let read = pipeline(json!([runs(full.clone())]));
+    assert_eq!(read.errors(), []);
+    assert_eq!(
+        serde_json::to_value(&read).unwrap()["steps"][0]["runtime"],
+        full
+    );
+    let old = serde_json::to_value(pipeline(json!([runs(process(&["x"]))]))).unwrap();
+    assert_eq!(
+        old["steps"][0]["runtime"],
+        json!({"kind": "command", "command": ["x"], "checkout": "none"})
+    );
+    let wrong = |more: Value| {
+        let mut runtime = json!({"kind": "command", "command": ["x"]});
+        runtime
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let pipeline: Pipeline =
+            serde_json::from_value(json!({"id": "p", "steps": [runs(runtime)]})).unwrap();
+        pipeline
+            .errors()
+            .into_iter()
+            .map(|error| error.path)
+            .collect::<Vec<_>>()
+    };
+    for image in ["alpine", "alpine:3", "@sha256:00", "alpine@sha256:00"] {
+        assert_eq!(
+            wrong(json!({"image": image})),
+            ["steps[0].runtime.image"],
+            "{image}"
+        );
+    }
+    let tiny = json!({"resources": {"cpus": 0, "memoryMb": 1}});
+    assert_eq!(
+        wrong(tiny),
+        [
+            "steps[0].runtime.resources.cpus",
+            "steps[0].runtime.resources.memoryMb"
+        ]
+    );
+    assert_eq!(
+        wrong(json!({"on": {"executor": []}})),
+        ["steps[0].runtime.on.executor"]
+    );
+    for on in [
+        json!(7),
+        json!({}),
+        json!({"executor": ["a"], "x": 1}),
+        json!({"place": "x"}),
+    ] {
+        let runtime = json!({"kind": "command", "command": ["x"], "on": on});
+        let read = serde_json::from_value::<Pipeline>(json!({"id": "p", "steps": [runs(runtime)]}));
+        assert!(read.is_err(), "{on}");
+    }
+}
+
+#[test]
 fn a_plan_says_which_runtimes_it_needs_and_which_kind_decides() {
-    let needs = |steps: Value| Plan::new(pipeline(steps).steps).unwrap().needs();
-    assert_eq!(needs(json!([runs(simulated())])), ["simulated"].into());
-    assert_eq!(needs(json!([gate(json!({}))])), ["process"].into());
+    let needs = |steps: Value| {
+        let plan = Plan::new(pipeline(steps).steps).unwrap();
+        let needs = plan.needs().into_iter().map(str::to_owned);
+        needs.collect::<Vec<_>>()
+    };
+    assert_eq!(needs(json!([runs(simulated())])), ["simulated"]);
+    assert_eq!(needs(json!([gate(json!({}))])), ["command"]);
     let both = json!([runs(simulated()), helped(process(&["x"]))]);
-    assert_eq!(needs(both.clone()), ["process", "simulated"].into());
+    assert_eq!(needs(both.clone()), ["command", "simulated"]);
+    let placed = |on: Value| json!([runs(json!({"kind": "command", "command": ["x"], "on": on}))]);
+    assert_eq!(needs(placed(json!("codebuild"))), ["codebuild"]);
+    let dialled_in = json!({"executor": ["git"]});
+    assert_eq!(needs(placed(dialled_in)), ["executor"]);
     let plan = Plan::new(pipeline(both).steps).unwrap();
     let names: Vec<_> = (0..3)
         .filter_map(|index| plan.kind(StepIndex(index)))

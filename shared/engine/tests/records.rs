@@ -87,7 +87,7 @@ fn a_step_in_each_phase_has_this_form() {
     golden(&run.step, step_with(json!({"is": "pending"}), json!({})));
     advance(&mut run, at(0)).unwrap();
     let mut call = json!({
-        "is": "calling", "id": "job_00000000000000000000000001-1", "role": "main", "runtime": "process",
+        "is": "calling", "id": "job_00000000000000000000000001-1", "role": "main", "runtime": "command",
         "deadline": 1_004_200_000,
     });
     let begun = json!({"attempt": 1, "startedAt": 1_000_000_000});

@@ -1,7 +1,7 @@
 //! The public HTTP API.
 //!
-//! Two routers, as they are two functions: [`router`] for everything that is asked about definitions and runs, and
-//! [`answers`] for every answer of a human. Each request needs an API key; the workspace comes from the key, never from
+//! A router for each function: [`router`] for everything that is asked about definitions and runs, [`answers`] for every
+//! answer of a human, [`events`] for streams, [`runner`] for the runners of jobs, which have tokens of their own. Each other request needs an API key; the workspace comes from the key, never from
 //! the request, and what is another workspace's is not found.
 
 mod access;
@@ -11,7 +11,9 @@ mod keys;
 mod parts;
 mod problem;
 mod routes;
+mod runner;
 mod secrets;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,21 @@ pub fn router(app: App) -> Router {
 /// Answers of humans.
 pub fn answers(app: App) -> Router {
     finish(answers::routes(), app)
+}
+
+/// What the runners of jobs ask for and tell.
+pub fn runner(app: App) -> Router {
+    let routes = runner::routes().layer(DefaultBodyLimit::max(runner::RUNNER_BODY));
+    finish(routes, app)
+}
+
+/// The events of runs, streamed.
+pub fn events(app: App) -> Router {
+    stream::routes()
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn(stream::moved_back))
+        .with_state(Arc::new(app))
 }
 
 /// The time that a request may take: less than API Gateway waits, which would answer without a code.

@@ -17,7 +17,9 @@ use towpath_api_types::{
 use towpath_engine::{Block, BlockId, BlockStatus, JobId, Pipeline, PipelineId, RunId, StepIndex};
 use towpath_jobs::{LogPage, LogPosition};
 use towpath_service::{App, Caller, Stopped};
-use towpath_store::{Error as StoreError, PipelineSummary, Scope, StoredPipeline};
+use towpath_store::{
+    Error as StoreError, EventCursor, EventPage, PipelineSummary, Scope, StoredPipeline,
+};
 
 use crate::access::{ADMIN, DECIDE, Holder, READ, START};
 use crate::body::{Body, fits, id, idempotency, parse};
@@ -43,6 +45,9 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/runs/{run}", get(run))
         .route("/runs/{run}/steps/{step}/output", get(output))
         .route("/runs/{run}/steps/{step}/log", get(log))
+        .route("/runs/{run}/events", get(events))
+        // Streamed by a function of its own, behind the front.
+        .route("/runs/{run}/events/stream", get(no_stream))
         .route("/runs/{run}/stop", post(stop))
         .route("/runs/{run}/retry", post(retry))
         .route("/runs/{run}/restart", post(restart))
@@ -52,6 +57,27 @@ pub(crate) fn routes() -> Router<Arc<App>> {
             "/runs/{run}/approvals/{approval}/{verb}",
             any(no_such_method),
         )
+}
+
+/// This function's answers are not streamed.
+async fn no_stream() -> No {
+    let message = "events are streamed at this path of the deployment's public address only; read pages of them at \
+                   /runs/{run}/events?after=";
+    No::new(Code::NotFound, message)
+}
+
+/// A page of what the run's jobs tell, as far as their runtimes keep events.
+async fn events(
+    State(app): Shared,
+    Holder { caller, .. }: Holder<READ>,
+    Path(name): Path<String>,
+    Query(query): Query<After>,
+) -> Answer<EventPage> {
+    let after = query.after::<EventCursor>()?;
+    let after = after.map_or(Ok(EventCursor::default()), str::parse);
+    let after = after.map_err(|_| No::new(Code::InvalidRequest, "`after` is no place"))?;
+    let page = app.views.events(&caller, &id(&name)?, after).await?;
+    Ok(Json(page))
 }
 
 #[derive(Deserialize)]

@@ -207,9 +207,9 @@ pub(crate) fn page_of_logs(
         }
         Ok((next, end))
     };
-    let (stdout, all) = read(stdout, LogStream::Stdout, after.stdout)?;
-    let (stderr, all_of_errors) = read(stderr, LogStream::Stderr, after.stderr)?;
-    let next = LogPosition { stdout, stderr };
+    let (stdout, all) = read(stdout, LogStream::Stdout, after.0)?;
+    let (stderr, all_of_errors) = read(stderr, LogStream::Stderr, after.1)?;
+    let next = LogPosition(stdout, stderr);
     Ok(LogPage {
         parts,
         next: (!(over && all && all_of_errors)).then_some(next),
@@ -333,7 +333,7 @@ mod tests {
             at = page.next.unwrap();
         }
         assert_eq!(read, line.repeat(100), "half a line waits for its end");
-        assert_eq!(at.stderr, 8);
+        assert_eq!(at.1, 8);
         let page = page_of_logs(&out, &err, at, true).unwrap();
         assert_eq!((page.parts[0].text.as_str(), page.next), ("half", None));
         let nothing = page_of_logs(&dir.path().join("no"), &err, at, true).unwrap();

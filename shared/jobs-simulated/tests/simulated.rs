@@ -48,6 +48,8 @@ impl Subject for Script {
             env: BTreeMap::new(),
             secrets: Vec::new(),
             checkout: None,
+            image: None,
+            resources: None,
         })
     }
 
@@ -88,6 +90,8 @@ async fn result(script: Simulated, decisions: serde_json::Value) -> CallResult {
         job: Script.new_job(),
         workspace: "acme".parse().unwrap(),
         work: Work::Simulated(script),
+        step: towpath_engine::StepIndex(0),
+        attempt: 1,
         context: serde_json::json!({"decisions": decisions, "branch": "towpath/login"}),
         inputs: Vec::new(),
         max_run: Duration::from_secs(60),

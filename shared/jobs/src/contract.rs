@@ -16,6 +16,9 @@ pub struct Contract {
     pub workspace: WorkspaceId,
     /// The step that the job works for.
     pub step: StepIndex,
+    /// The number of the call among those of its step, from 1.
+    #[serde(default)]
+    pub attempt: u32,
     /// The role of the job within its step.
     pub role: Role,
     /// The kind of the agent that does the work, for example `coder`.

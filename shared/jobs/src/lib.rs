@@ -8,7 +8,9 @@
 //! The tests that every runtime has to pass are in the module `testing`, behind the feature of that name.
 
 mod contract;
+mod events;
 mod log;
+mod manifest;
 mod registry;
 mod request;
 mod result;
@@ -19,7 +21,9 @@ pub mod testing;
 mod text;
 
 pub use contract::*;
+pub use events::*;
 pub use log::*;
+pub use manifest::*;
 pub use registry::*;
 pub use request::*;
 pub use result::call_result;

@@ -35,15 +35,10 @@ pub enum LogStream {
     Stderr,
 }
 
-/// A position in the log of a job: the number of bytes that were read of each output.
+/// A position in the log of a job: two numbers that the runtime which keeps the log understands, both 0 at its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct LogPosition {
-    /// The bytes of the standard output.
-    pub stdout: u64,
-    /// The bytes of the standard error.
-    pub stderr: u64,
-}
+pub struct LogPosition(pub u64, pub u64);
 
 /// The error of a text that is no [`LogPosition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +47,7 @@ pub struct NoPosition;
 
 impl fmt::Display for LogPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.stdout, self.stderr)
+        write!(f, "{}-{}", self.0, self.1)
     }
 }
 
@@ -60,12 +55,9 @@ impl FromStr for LogPosition {
     type Err = NoPosition;
 
     fn from_str(text: &str) -> Result<Self, NoPosition> {
-        let (stdout, stderr) = text.split_once('-').ok_or(NoPosition)?;
+        let (first, second) = text.split_once('-').ok_or(NoPosition)?;
         let number = |text: &str| text.parse().map_err(|_| NoPosition);
-        Ok(Self {
-            stdout: number(stdout)?,
-            stderr: number(stderr)?,
-        })
+        Ok(Self(number(first)?, number(second)?))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use towpath_engine::JobId;
+use towpath_engine::{ANY_RUNTIME, JobId};
 
 use crate::request::GRACE;
 use crate::{
@@ -13,7 +13,14 @@ use crate::{
 
 /// The runtimes of a deployment, by kind. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<BTreeMap<&'static str, Arc<dyn Runtime>>>);
+pub struct Registry(Arc<Runtimes>);
+
+#[derive(Default)]
+struct Runtimes {
+    by_kind: BTreeMap<&'static str, Arc<dyn Runtime>>,
+    /// The kind of the runtime for commands that do not say where they run.
+    commands: Option<String>,
+}
 
 /// The state of a job, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,20 +45,56 @@ pub enum Reaped {
 impl Registry {
     /// A registry of these runtimes. Of two with the same kind, the later one counts.
     pub fn new(runtimes: impl IntoIterator<Item = Arc<dyn Runtime>>) -> Self {
-        let by_kind = runtimes
-            .into_iter()
-            .map(|runtime| (runtime.kind(), runtime));
-        Self(Arc::new(by_kind.collect()))
+        let runtimes = runtimes.into_iter();
+        let by_kind: BTreeMap<_, _> = runtimes.map(|it| (it.kind(), it)).collect();
+        let mut commands = by_kind.values().filter(|it| !it.is_inline());
+        let commands = match (commands.next(), commands.next()) {
+            (Some(only), None) => Some(only.kind().to_owned()),
+            _ => None,
+        };
+        Self(Arc::new(Runtimes { by_kind, commands }))
+    }
+
+    /// The same runtimes, with the one that runs the commands which do not say where they run. Where none is named, it
+    /// is the only one that is not inline.
+    #[must_use]
+    pub fn with_commands_on(self, kind: Option<&str>) -> Self {
+        match kind {
+            None => self,
+            Some(kind) => Self(Arc::new(Runtimes {
+                by_kind: self.0.by_kind.clone(),
+                commands: Some(kind.to_owned()),
+            })),
+        }
     }
 
     /// The kinds of runtime that this deployment has, in alphabetical order. What names another one cannot be run here.
     pub fn kinds(&self) -> Vec<&'static str> {
-        self.0.keys().copied().collect()
+        self.0.by_kind.keys().copied().collect()
+    }
+
+    /// The kind of the runtime for commands that do not say where they run. A deployment without one refuses them.
+    pub fn commands(&self) -> &str {
+        self.0.commands.as_deref().unwrap_or(ANY_RUNTIME)
+    }
+
+    /// The names of runtimes that a pipeline may use here: the kinds, and the one for any that runs commands.
+    pub fn usable(&self) -> Vec<&str> {
+        let any = self.0.by_kind.contains_key(self.commands());
+        let any = any.then_some(ANY_RUNTIME);
+        self.kinds().into_iter().chain(any).collect()
+    }
+
+    /// Whether the runner of a job fetches what it is to do by itself: see [`Runtime::asks_for_manifest`].
+    pub fn asks_for_manifest(&self, kind: &str) -> bool {
+        let runtime = self.0.by_kind.get(kind);
+        runtime.is_some_and(|runtime| runtime.asks_for_manifest())
     }
 
     /// Whether the runtime of this kind answers a job by the very start of it.
     pub fn is_inline(&self, kind: &str) -> bool {
-        self.0.get(kind).is_some_and(|runtime| runtime.is_inline())
+        let runtime = self.0.by_kind.get(kind);
+        runtime.is_some_and(|runtime| runtime.is_inline())
     }
 
     /// Starts a job in the runtime of this kind, or does nothing if it was started before.
@@ -100,7 +143,7 @@ impl Registry {
         job: &JobId,
         after: LogPosition,
     ) -> Result<Option<LogPage>, Unreadable> {
-        for runtime in self.0.values() {
+        for runtime in self.0.by_kind.values() {
             if let Some(page) = runtime.read_log(job, after).await? {
                 return Ok(Some(page));
             }
@@ -109,7 +152,7 @@ impl Registry {
     }
 
     fn runtime(&self, kind: &str) -> Result<&Arc<dyn Runtime>, String> {
-        self.0.get(kind).ok_or_else(|| {
+        self.0.by_kind.get(kind).ok_or_else(|| {
             let kinds = self.kinds();
             let present = if kinds.is_empty() {
                 "it has none".to_owned()
@@ -183,6 +226,8 @@ mod tests {
             job: job(),
             workspace: "acme".parse().unwrap(),
             work: Work::Simulated(towpath_engine::Simulated::default()),
+            step: towpath_engine::StepIndex(0),
+            attempt: 1,
             context: serde_json::Value::Null,
             inputs: Vec::new(),
             max_run: GRACE,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use towpath_auth::Secret;
 use towpath_engine::{
-    CheckoutMode, Command, EnvValue, JobId, Repository, SecretName, Simulated, WorkspaceId,
+    CheckoutMode, Command, EnvValue, JobId, Repository, Resources, SecretName, Simulated,
+    StepIndex, WorkspaceId,
 };
 
 use crate::{Contract, StartError};
@@ -25,6 +26,10 @@ pub struct JobRequest {
     pub workspace: WorkspaceId,
     /// The work itself.
     pub work: Work,
+    /// The step that the job works for.
+    pub step: StepIndex,
+    /// The number of the call among those of its step, from 1.
+    pub attempt: u32,
     /// The work contract as JSON. A command reads it from `context.json` in the folder `$TOWPATH_INPUTS`.
     pub context: serde_json::Value,
     /// The texts that the contract names, each a file of the same folder.
@@ -54,6 +59,17 @@ pub struct Given {
     pub secrets: BTreeMap<SecretName, Secret>,
 }
 
+impl Given {
+    /// What a command is given whose runner asks for it later: nothing yet, and no secret is missed for that.
+    pub fn later(command: &Command) -> Self {
+        let named = command.secrets().into_iter();
+        Self {
+            inputs: Vec::new(),
+            secrets: named.map(|name| (name.clone(), Secret::new(""))).collect(),
+        }
+    }
+}
+
 /// The work of a job. A runtime refuses the variants that it cannot carry out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
@@ -74,6 +90,10 @@ pub struct CommandWork {
     pub secrets: Vec<Secret>,
     /// The working copy the program starts in. Without one it starts in an empty directory.
     pub checkout: Option<Checkout>,
+    /// The container image that the program runs in, by digest, where it runs in a container.
+    pub image: Option<String>,
+    /// The processors and memory that the program needs, where it gets a machine of its own.
+    pub resources: Option<Resources>,
 }
 
 /// Prints the names of the environment variables only: a value may be a secret.
@@ -140,6 +160,8 @@ impl JobRequest {
             env: environment(command, contract, &given.secrets)?,
             secrets: given.secrets.into_values().collect(),
             checkout: checkout(command.checkout, contract, repository)?,
+            image: command.image.clone(),
+            resources: command.resources,
         };
         let request = Self::new(Work::Command(work), contract, max_run)?;
         Ok(Self {
@@ -170,6 +192,8 @@ impl JobRequest {
             job: contract.job.clone(),
             workspace: contract.workspace.clone(),
             work,
+            step: contract.step,
+            attempt: contract.attempt,
             context,
             inputs: Vec::new(),
             max_run,
@@ -258,7 +282,7 @@ fn no_secret(name: &SecretName) -> StartError {
 
 #[cfg(test)]
 mod tests {
-    use towpath_engine::{Role, StepIndex};
+    use towpath_engine::Role;
 
     use super::*;
     use crate::{Findings, Objective, RequestedChanges};
@@ -271,6 +295,7 @@ mod tests {
             run: "run_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
             workspace: "acme".parse().unwrap(),
             step: StepIndex(2),
+            attempt: 1,
             role: Role::Main,
             agent_kind: "coder".parse().unwrap(),
             pipeline: "Build".to_owned(),
@@ -294,6 +319,7 @@ mod tests {
             command: vec!["make".to_owned(), "test".to_owned()],
             checkout,
             env: BTreeMap::from([("CI".to_owned(), EnvValue::Text("1".to_owned()))]),
+            ..Command::default()
         }
     }
 

@@ -25,6 +25,12 @@ pub trait Runtime: Send + Sync {
         false
     }
 
+    /// Whether a job is carried out elsewhere, by a `towpath runner` that asks for its manifest when it begins. The
+    /// request of such a job has neither texts nor secrets.
+    fn asks_for_manifest(&self) -> bool {
+        false
+    }
+
     /// Starts a job, or does nothing if a job of this id was started or stopped before.
     ///
     /// Returns once the existence of the job is durable: from then on [`Runtime::status`] knows it. A command that

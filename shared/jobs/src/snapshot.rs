@@ -103,6 +103,20 @@ pub struct ResourceStats {
 
 /// The stable words in [`JobSnapshot::terminal_error_class`]. A runtime uses these and no others.
 pub mod error_class {
+    /// Every class there is.
+    pub const ALL: [&str; 11] = [
+        EXIT_CODE,
+        SIGNAL,
+        START_FAILED,
+        CHECKOUT_FAILED,
+        PUSH_FAILED,
+        ANSWER_REFUSED,
+        AGENT_ERROR,
+        TIMED_OUT,
+        STOPPED,
+        EVICTED,
+        RECLAIMED,
+    ];
     /// The command ran to its end with another exit code than 0.
     pub const EXIT_CODE: &str = "exit_code";
     /// The command was ended by a signal that the runtime did not send.

@@ -104,6 +104,8 @@ fn request(subject: &dyn Subject, work: Work) -> JobRequest {
         job: subject.new_job(),
         workspace: "acme".parse().unwrap(),
         work,
+        step: towpath_engine::StepIndex(0),
+        attempt: 1,
         context: serde_json::json!({"decisions": []}),
         inputs: Vec::new(),
         max_run: Duration::from_secs(3600),

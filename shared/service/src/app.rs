@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use towpath_aws::{Clients, Instrument};
 use towpath_clock::Clock;
-use towpath_engine::{ENTRIES_LIMIT, Timestamp};
+use towpath_engine::{ENTRIES_LIMIT, JobId, Timestamp};
 use towpath_jobs::{Registry, Runtime};
+use towpath_jobs_codebuild::CodeBuildRuntime;
 use towpath_jobs_simulated::SimulatedRuntime;
 use towpath_machine::{Machine, StepFunctions};
 use towpath_store::Store;
@@ -16,8 +17,8 @@ use crate::jobs::Jobs;
 use crate::outbox::Outbox;
 use crate::stops::Stops;
 use crate::{
-    Access, AgentSecrets, Answers, Config, Driver, Error, FirstKey, Poll, Random, Runs, Settler,
-    Ticker, Vault, Views,
+    Access, AgentSecrets, Answers, Config, Driver, Error, FirstKey, JobEvent, News, Poll, Random,
+    Runners, Runs, Settler, Ticker, Vault, Views,
 };
 
 /// The ports that the services speak to.
@@ -35,6 +36,8 @@ pub struct Ports {
     pub random: Random,
     /// The key of the secrets for agents.
     pub vault: Vault,
+    /// Where the ends of jobs are told.
+    pub news: News,
 }
 
 impl Ports {
@@ -65,6 +68,10 @@ pub struct App {
     pub access: Access,
     /// Keeps secrets for agents.
     pub secrets: AgentSecrets,
+    /// Speaks with the runners of jobs.
+    pub runners: Runners,
+    /// The runtime whose jobs are builds, if the deployment has one.
+    pub codebuild: Option<CodeBuildRuntime>,
     /// The records.
     pub store: Store,
     /// The time.
@@ -92,12 +99,14 @@ impl App {
         let settler = Settler::new(outbox.clone(), stops.clone());
         let ticker = Ticker::new(outbox.clone(), poll.clone(), settler.clone(), stops.clone());
         Self {
-            driver: Driver::new(outbox.clone(), jobs, entries_limit, fold),
+            driver: Driver::new(outbox.clone(), jobs.clone(), entries_limit, fold),
+            runners: Runners::new(ports.clone(), jobs),
             answers: Answers::new(outbox.clone(), stops.clone()),
             runs: Runs::new(outbox.clone(), stops),
             views: Views::new(ports.store.clone(), ports.runtimes.clone()),
             access: Access::new(ports.store.clone(), ports.clock.clone(), first_key),
             secrets: AgentSecrets::new(ports.clone()),
+            codebuild: None,
             poll,
             settler,
             ticker,
@@ -134,26 +143,60 @@ impl App {
             Arc::new(table(&config.executors_table)),
             Arc::new(clients.bucket(&config.outputs_bucket)),
         );
+        let vault = match config.secrets_key.clone() {
+            Some(arn) => Vault::at(clients.secrets.clone(), arn),
+            None => Vault::nowhere(),
+        };
         let simulated: Arc<dyn Runtime> = Arc::new(SimulatedRuntime);
+        let codebuild = config.codebuild.clone().map(|project| {
+            CodeBuildRuntime::new(
+                store.jobs(),
+                clients.codebuild.clone(),
+                project,
+                Arc::new(vault.clone()),
+                clock.clone(),
+            )
+        });
+        let builds = codebuild.clone().map(|it| Arc::new(it) as Arc<dyn Runtime>);
+        let runtimes = runtimes.into_iter().chain([simulated]).chain(builds);
         let ports = Ports {
             store,
             machine: Arc::new(StepFunctions::new(clients.sfn.clone(), &config.machine)),
-            runtimes: Registry::new(runtimes.into_iter().chain([simulated])),
+            runtimes: Registry::new(runtimes).with_commands_on(config.commands.as_deref()),
             clock,
             random: Random::system(),
-            vault: match config.secrets_key.clone() {
-                Some(arn) => Vault::at(clients.secrets.clone(), arn),
-                None => Vault::nowhere(),
-            },
+            vault,
+            news: News::Bus(clients.event_bus.clone()),
         };
         let first_key = config.first_key.clone();
         let first_key = first_key.map(|arn| FirstKey::new(clients.secrets, arn));
-        Self::with(ports, config.entries_limit, config.fold, first_key)
+        let app = Self::with(ports, config.entries_limit, config.fold, first_key);
+        Self { codebuild, ..app }
     }
 
     /// The time.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.clock.now_ms())
+    }
+
+    /// The job that an event tells of. `None`: a build that is nobody's.
+    ///
+    /// # Errors
+    /// If the runtime has to be asked, and does not answer.
+    pub async fn job_of(&self, event: JobEvent) -> Result<Option<JobId>, Error> {
+        let (build, job) = match event {
+            JobEvent::Job(job) => return Ok(Some(job)),
+            JobEvent::Build(build, job) => (build, job),
+        };
+        // An ARN ends with the id: `…:build/PROJECT:UUID`.
+        let id = build.split_once(":build/").map_or(&*build, |(_, id)| id);
+        match (&self.codebuild, job) {
+            (Some(codebuild), None) => codebuild.job_of(id).await.map_err(|unreadable| {
+                tracing::warn!(build, "{unreadable}");
+                Error::Unavailable("CodeBuild")
+            }),
+            (_, job) => Ok(job),
+        }
     }
 }
 

@@ -30,6 +30,11 @@ pub struct Config {
     /// The ARN of the secret that holds the key of the secrets for agents: `SECRETS_KEY_ARN`. Only a function that keeps
     /// them or starts jobs has it.
     pub secrets_key: Option<String>,
+    /// The kind of the runtime for commands that do not say where they run: `TOWPATH_RUNTIME`. When not set, the only
+    /// runtime that runs commands.
+    pub commands: Option<String>,
+    /// The name of the CodeBuild project that jobs run in: `CODEBUILD_PROJECT`. Without it, there is no such runtime.
+    pub codebuild: Option<String>,
     /// The directory of the jobs of the process runtime, `TOWPATH_JOBS`, and the program that supervises them,
     /// `TOWPATH_SUPERVISOR`. Both are set by the local cloud; elsewhere there is no such runtime.
     pub processes: Option<(PathBuf, PathBuf)>,
@@ -60,6 +65,8 @@ impl Config {
             fold: Duration::from_secs(number("TOWPATH_FOLD_SECONDS", 20)?.into()),
             first_key: lookup("FIRST_KEY_SECRET_ARN"),
             secrets_key: lookup("SECRETS_KEY_ARN"),
+            commands: lookup("TOWPATH_RUNTIME").filter(|kind| !kind.is_empty()),
+            codebuild: lookup("CODEBUILD_PROJECT").filter(|name| !name.is_empty()),
             processes: lookup("TOWPATH_JOBS")
                 .map(PathBuf::from)
                 .zip(lookup("TOWPATH_SUPERVISOR").map(PathBuf::from)),

@@ -56,6 +56,7 @@ pub(crate) fn contract(run: &Run, input: &Input, call: &Call) -> Result<Contract
         run: run.head.id.clone(),
         workspace: run.head.workspace.clone(),
         step,
+        attempt: run.step.attempt,
         role: call.role,
         agent_kind: told.agent_kind,
         pipeline: run.head.pipeline.name.clone(),

@@ -159,8 +159,10 @@ impl Driver {
     /// Moves the run's call on: starts it, or folds in what became of it. `fresh` says that it was not started before.
     async fn call(&self, entry: &Entry, loaded: Loaded, fresh: bool) -> Result<Turn, Error> {
         let now = self.outbox.now();
-        let held = loaded.run.step.call().and_then(|call| call.held.as_ref());
-        if held.is_some_and(|held| now < held.until) {
+        if let Some(call) = loaded.run.step.call()
+            && call.held.as_ref().is_some_and(|held| now < held.until)
+            && !self.jobs.is_known(call).await
+        {
             return self.park(entry, &loaded).await;
         }
         let mut run = loaded.run.clone();

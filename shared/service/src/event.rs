@@ -86,18 +86,33 @@ impl Entry {
     }
 }
 
-/// A job has changed: what a substrate, or whoever runs jobs, puts on the event bus with source `towpath.jobs` and
-/// detail type `Job State Change`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct JobEvent {
-    /// The job that changed.
-    pub job: JobId,
+/// A job has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEvent {
+    /// What whoever runs jobs puts on the event bus, with source `towpath.jobs` and detail type `Job State Change`.
+    Job(JobId),
+    /// What CodeBuild puts there of a build: its ARN, and the job that its variables name.
+    Build(String, Option<JobId>),
 }
 
 impl JobEvent {
     /// Reads the event, if it is one of these at all.
     pub fn parse(event: &Value) -> Option<Result<Self, Error>> {
-        event.get("detail").map(|detail| parse(detail.clone()))
+        #[derive(Deserialize)]
+        struct Changed {
+            job: JobId,
+        }
+        let detail = event.get("detail")?;
+        let Some(build) = detail.get("build-id").and_then(Value::as_str) else {
+            return Some(parse(detail.clone()).map(|Changed { job }| Self::Job(job)));
+        };
+        let variables = detail.pointer("/additional-information/environment/environment-variables");
+        let variables = variables.and_then(Value::as_array).into_iter().flatten();
+        let text = |variable: &Value, name: &str| Some(variable.get(name)?.as_str()?.to_owned());
+        let job = variables
+            .filter(|it| text(it, "name").as_deref() == Some(towpath_jobs_codebuild::JOB))
+            .find_map(|it| text(it, "value")?.parse().ok());
+        Some(Ok(Self::Build(build.to_owned(), job)))
     }
 }
 
@@ -180,6 +195,25 @@ mod tests {
             Entry::parse(json!({"run": RUN})),
             Err(Error::BadEvent(_))
         ));
+    }
+
+    #[test]
+    fn a_job_is_told_of_by_itself_and_by_its_build() {
+        let job = "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-7";
+        let told = |detail: Value| JobEvent::parse(&json!({ "detail": detail })).unwrap();
+        let ours = told(json!({"job": job})).unwrap();
+        assert_eq!(ours, JobEvent::Job(job.parse().unwrap()));
+        let build = "arn:aws:codebuild:us-east-1:123456789012:build/towpath-jobs:1";
+        let variables =
+            json!([{"name": "A", "value": "b"}, {"name": "TOWPATH_RUN_ID", "value": job}]);
+        let environment = json!({"environment": {"environment-variables": variables}});
+        let built = json!({"build-id": build, "additional-information": environment});
+        let job = Some(job.parse().unwrap());
+        assert_eq!(told(built).unwrap(), JobEvent::Build(build.to_owned(), job));
+        let bare = told(json!({"build-id": build})).unwrap();
+        assert_eq!(bare, JobEvent::Build(build.to_owned(), None));
+        assert!(told(json!({"job": "nonsense"})).is_err());
+        assert!(JobEvent::parse(&json!({"run": RUN})).is_none());
     }
 
     #[test]

@@ -7,7 +7,8 @@ use towpath_engine::{
     Call, CallFailure, CallResult, CallStatus, FailureKind, JobRef, Role, Run, Work, gone,
 };
 use towpath_jobs::{
-    Fate, Given, JobRequest, JobSnapshot, Reaped, Registry, StartError, Started, call_result,
+    Fate, Given, JobRequest, JobSnapshot, JobStatus, Reaped, Registry, StartError, Started,
+    call_result,
 };
 use towpath_store::Store;
 
@@ -55,6 +56,13 @@ impl Jobs {
         call.is_some_and(|call| self.runtimes.is_inline(&call.runtime))
     }
 
+    /// Whether the call's runtime knows it: one that is held back because its runtime has it queued is looked at when there
+    /// is news of it, not only when its pause is over.
+    pub(crate) async fn is_known(&self, call: &Call) -> bool {
+        let fate = self.runtimes.status(&call.runtime, &call.id).await;
+        matches!(fate, Fate::Known(_))
+    }
+
     /// Looks at the run's call and starts it if it has not been started; `fresh` says that it certainly has not. Jobs that
     /// it replaces are noted in the run as they are found gone.
     pub(crate) async fn try_call(&self, run: &mut Run, fresh: bool) -> Result<Tried, Error> {
@@ -69,7 +77,23 @@ impl Jobs {
             true => Fate::NeverStarted,
             false => self.runtimes.status(&call.runtime, &call.id).await,
         };
+        let held = |why: String| Tried::Held {
+            pause: start_pause(tries + 1),
+            why,
+        };
         match fate {
+            Fate::Known(snapshot)
+                if snapshot.status == JobStatus::Queued && now < call.deadline =>
+            {
+                return Ok(held(format!(
+                    "its runtime, {}, has no room for it yet",
+                    call.runtime
+                )));
+            }
+            // Its turn has come.
+            Fate::Known(snapshot) if !snapshot.status.is_final() && call.held.is_some() => {
+                return Ok(Tried::Started);
+            }
             Fate::Known(snapshot) => return Ok(Tried::Is(status(snapshot))),
             Fate::Unreadable(why) => return Ok(Tried::Is(CallStatus::Unreadable(why))),
             // Its time is up before it began: there is nothing to start any more.
@@ -78,10 +102,6 @@ impl Jobs {
             }
             Fate::NeverStarted => {}
         }
-        let held = |why: String| Tried::Held {
-            pause: start_pause(tries + 1),
-            why,
-        };
         if let Some(job) = self.replaced(run).await {
             return Ok(held(format!("the job {job} must be gone first")));
         }
@@ -118,6 +138,20 @@ impl Jobs {
 
     /// Starts the run's call. Idempotent by its id, so that whoever finds it not started may start it.
     async fn start(&self, run: &Run, call: &Call) -> Result<Result<Started, StartError>, Error> {
+        let whole = !self.runtimes.asks_for_manifest(&call.runtime);
+        Ok(match self.request(run, call, whole).await? {
+            Ok(request) => self.runtimes.start(&call.runtime, &request).await,
+            Err(refused) => Err(refused),
+        })
+    }
+
+    /// What the run's call asks for, as things are now. `whole`: with the texts and the secrets that its command gets.
+    pub(crate) async fn request(
+        &self,
+        run: &Run,
+        call: &Call,
+        whole: bool,
+    ) -> Result<Result<JobRequest, StartError>, Error> {
         let input = self.store.input(&run.head.id).await?;
         let spec = run.spec()?;
         let mut contract = contract(run, &input, call)?;
@@ -125,25 +159,31 @@ impl Jobs {
             let why = format!("the step {} has no work to do", run.head.current);
             return Ok(Err(StartError::Refused(why)));
         };
-        let (repository, budget) = (input.block.repository.as_ref(), spec.budgets.job());
-        let request = match work {
-            Work::Command(command) => {
+        let left = call.deadline.since(self.outbox.now());
+        let (repository, budget) = (
+            input.block.repository.as_ref(),
+            spec.budgets.job().min(left),
+        );
+        let command = match work {
+            Work::Command(command) => command,
+            Work::Simulated(script) => return Ok(JobRequest::simulated(script, &contract, budget)),
+        };
+        let given = match whole {
+            false => Given::later(command),
+            true => {
                 let texts = Texts {
                     store: &self.store,
                     runtimes: &self.runtimes,
                 };
-                let given = Given {
+                Given {
                     inputs: texts.add_to(&mut contract, run, &input).await?,
                     secrets: self.secrets.of(&run.head.workspace, command).await?,
-                };
-                JobRequest::command(command, &contract, given, repository, budget)
+                }
             }
-            Work::Simulated(script) => JobRequest::simulated(script, &contract, budget),
         };
-        Ok(match request {
-            Ok(request) => self.runtimes.start(&call.runtime, &request).await,
-            Err(refused) => Err(refused),
-        })
+        Ok(JobRequest::command(
+            command, &contract, given, repository, budget,
+        ))
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`Views`] | shows runs and outputs | the API |
 //! | [`Doctor`] | holds records, executions and jobs against each other | an operator |
 //! | [`Access`] | knows API keys | the API |
+//! | [`Runners`] | tells jobs that run elsewhere what to do, and takes what they tell | the runners of jobs |
 //! | [`AgentSecrets`] | keeps secrets for agents | the API, and the start of a job |
 //!
 //! `Outbox`, `Jobs` and `Stops` are what several of them share: what must follow a commit, the jobs of a step, and the
@@ -36,6 +37,7 @@ mod logs;
 mod outbox;
 mod poll;
 mod random;
+mod runners;
 mod runs;
 mod secrets;
 mod settler;
@@ -57,6 +59,7 @@ pub use event::{Entry, JobEvent, Settle, Token};
 pub use logs::init_logs;
 pub use poll::Poll;
 pub use random::Random;
+pub use runners::{News, RunnerRefused, Runners, RunnersJob};
 pub use runs::Runs;
 pub use secrets::AgentSecrets;
 pub use settler::Settler;

@@ -40,9 +40,10 @@ impl Outbox {
     pub(crate) async fn commit(
         &self,
         before: &Loaded,
-        after: Run,
+        mut after: Run,
         wait: Wait,
     ) -> Result<Loaded, Error> {
+        after.place_call(self.ports.runtimes.commands());
         let commit = Commit {
             before,
             after: &after,

@@ -131,10 +131,10 @@ impl Runs {
     /// # Errors
     /// The problem to tell the caller, with every error of the pipeline.
     pub fn check(&self, pipeline: &towpath_engine::Pipeline) -> Result<(), Problem> {
-        let kinds = self.outbox.ports.runtimes.kinds();
+        let usable = self.outbox.ports.runtimes.usable();
         let mut errors = pipeline.errors();
         if errors.is_empty() {
-            errors.extend(pipeline.errors_without(&kinds));
+            errors.extend(pipeline.errors_without(&usable));
         }
         match errors.is_empty() {
             true => Ok(()),

@@ -1,16 +1,20 @@
-//! Secrets for agents: encrypted where they are kept, and read where a job starts.
+//! What is made of the deployment's own key: the encryption of secrets for agents, and the codes of runners.
 
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64_URL};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
+use ring::hmac;
 use tokio::sync::OnceCell;
 use towpath_auth::Secret;
 use towpath_aws::Secrets;
-use towpath_engine::{SecretName, WorkspaceId};
+use towpath_engine::{JobId, SecretName, WorkspaceId};
+use towpath_jobs::Unreadable;
+use towpath_jobs_codebuild::StartCodes;
 
 use crate::Error;
 
@@ -19,7 +23,13 @@ use crate::Error;
 #[derive(Clone)]
 pub struct Vault {
     key_from: KeyFrom,
-    key: Arc<OnceCell<LessSafeKey>>,
+    keys: Arc<OnceCell<Keys>>,
+}
+
+/// The keys that are made of the deployment's.
+struct Keys {
+    secrets: LessSafeKey,
+    codes: hmac::Key,
 }
 
 #[derive(Clone)]
@@ -42,7 +52,7 @@ impl Vault {
     fn new(key_from: KeyFrom) -> Self {
         Self {
             key_from,
-            key: Arc::default(),
+            keys: Arc::default(),
         }
     }
 
@@ -71,7 +81,7 @@ impl Vault {
         name: &SecretName,
         value: &str,
     ) -> Result<String, Error> {
-        let key = self.key().await?;
+        let key = &self.keys().await?.secrets;
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|error| Error::Config(error.to_string()))?;
         let mut text = value.as_bytes().to_vec();
@@ -91,7 +101,7 @@ impl Vault {
         name: &SecretName,
         sealed: &str,
     ) -> Result<Option<Secret>, Error> {
-        let key = self.key().await?;
+        let key = &self.keys().await?.secrets;
         let opened = || {
             let bytes = BASE64.decode(sealed).ok()?;
             let (nonce, text) = bytes.split_at_checked(NONCE_LEN)?;
@@ -103,7 +113,14 @@ impl Vault {
         Ok(opened().map(Secret::new))
     }
 
-    async fn key(&self) -> Result<&LessSafeKey, Error> {
+    /// The code by which the runner of a job proves itself: made of the job's id and the deployment's key.
+    async fn code_of(&self, job: &JobId) -> Result<Secret, Error> {
+        let key = self.keys().await?;
+        let tag = hmac::sign(&key.codes, job.as_str().as_bytes());
+        Ok(Secret::new(BASE64_URL.encode(tag)))
+    }
+
+    async fn keys(&self) -> Result<&Keys, Error> {
         let read = async || match &self.key_from {
             KeyFrom::Text(text) => derived(text),
             KeyFrom::Nowhere => Err(Error::Config("SECRETS_KEY_ARN is not set".to_owned())),
@@ -115,7 +132,7 @@ impl Vault {
                 derived(secret.expose())
             }
         };
-        self.key.get_or_try_init(read).await
+        self.keys.get_or_try_init(read).await
     }
 }
 
@@ -124,12 +141,27 @@ fn bound(workspace: &WorkspaceId, name: &SecretName) -> Aad<Vec<u8>> {
     Aad::from(format!("{workspace}/{name}").into_bytes())
 }
 
-/// The key made of a text of enough randomness.
-fn derived(text: &str) -> Result<LessSafeKey, Error> {
+/// The keys made of a text of enough randomness.
+fn derived(text: &str) -> Result<Keys, Error> {
     let made = Salt::new(HKDF_SHA256, b"towpath secrets").extract(text.as_bytes());
-    let key = made.expand(&[b"aes-256-gcm"], &AES_256_GCM);
-    let key = key.map_err(|_| Error::Config("no key can be made of the secret".to_owned()))?;
-    Ok(LessSafeKey::new(UnboundKey::from(key)))
+    let keys = |made: &Prk| {
+        let secrets = made.expand(&[b"aes-256-gcm"], &AES_256_GCM)?;
+        let codes = made.expand(&[b"start codes"], hmac::HMAC_SHA256)?;
+        Ok(Keys {
+            secrets: LessSafeKey::new(UnboundKey::from(secrets)),
+            codes: hmac::Key::from(codes),
+        })
+    };
+    let none = |_: ring::error::Unspecified| "no key can be made of the secret".to_owned();
+    keys(&made).map_err(|error| Error::Config(none(error)))
+}
+
+#[async_trait]
+impl StartCodes for Vault {
+    async fn code(&self, job: &JobId) -> Result<Secret, Unreadable> {
+        let code = self.code_of(job).await;
+        code.map_err(|error| Unreadable(error.to_string()))
+    }
 }
 
 #[cfg(test)]

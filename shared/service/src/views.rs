@@ -9,7 +9,7 @@ use towpath_engine::{
     About, Head, JobId, Phase, Plan, Reason, RunId, Status, Step, StepIndex, Wait, kinds,
 };
 use towpath_jobs::{LogPage, LogPosition, Registry, Unreadable};
-use towpath_store::{Input, Store, StoredOutput};
+use towpath_store::{EventCursor, EventPage, Input, Store, StoredOutput};
 
 use crate::caller::no_run;
 use crate::contract::output_path;
@@ -155,6 +155,23 @@ impl Views {
                 })
             }
         }
+    }
+
+    /// A page of what the jobs of a run tell, in the order of the jobs, from a place on.
+    ///
+    /// # Errors
+    /// The problem to tell the caller.
+    pub async fn events(&self, caller: &Caller, id: &RunId, after: EventCursor) -> Told<EventPage> {
+        // Looked at first: what is told after this is on the next page.
+        let head = self.store.head(id).await.map_err(Error::from)?;
+        let head = head.filter(|head| head.workspace == caller.workspace);
+        let head = head.ok_or_else(|| no_run(id))?;
+        let page = self.store.jobs().events(id, after).await;
+        let page = page.map_err(Error::from)?;
+        Ok(EventPage {
+            over: head.status.is_terminal() && page.events.is_empty(),
+            ..page
+        })
     }
 
     /// A page of what a job of a step has printed: of the one that worked for it last, or of the one named.

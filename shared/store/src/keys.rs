@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use towpath_engine::{
     BlockId, Head, JobId, PipelineId, RunId, SecretName, StepIndex, Timestamp, WorkspaceId,
 };
-use towpath_table::{Key, Update, number, string};
+use towpath_table::{Key, Update, string};
 
 use crate::{DUE_SHARDS, Error};
 
@@ -71,6 +71,27 @@ pub(crate) fn reap(job: &JobId) -> Key {
     Key::new(job.run().as_str(), format!("{REAPS}{job}"))
 }
 
+/// The prefix of the sort keys of events: those of all jobs of a run, in the order of the jobs.
+pub(crate) const EVENTS: &str = "EV#";
+
+pub(crate) fn job(job: &JobId) -> Result<Key, Error> {
+    Ok(Key::new(
+        job.run().as_str(),
+        format!("JOB#{:010}", number(job)?),
+    ))
+}
+
+/// The part of the sort keys of a job's events that is the same for all of them.
+pub(crate) fn events_of(job: &JobId) -> Result<String, Error> {
+    Ok(format!("{EVENTS}{:010}#", number(job)?))
+}
+
+/// A job that runs elsewhere has a number: those of 0.1.0 ran on the laptop only.
+fn number(job: &JobId) -> Result<u32, Error> {
+    let nameless = || Error::Broken(format!("the job {job} is of release 0.1.0"));
+    job.number().ok_or_else(nameless)
+}
+
 pub(crate) fn block(workspace: &WorkspaceId, block: &BlockId) -> Key {
     Key::new(format!("{workspace}#block#{block}"), "BLOCK")
 }
@@ -132,7 +153,7 @@ pub(crate) fn due(update: Update, pk: &str, at: Option<Timestamp>) -> Update {
     match at {
         Some(at) => update
             .set("dueShard", string(shard_name(shard(pk))))
-            .set("dueAt", number(at.0)),
+            .set("dueAt", towpath_table::number(at.0)),
         None => update.remove("dueShard").remove("dueAt"),
     }
 }

@@ -23,6 +23,8 @@
 //! | secret for agents     | `{ws}#secrets`          | the secret's name       | when it is put, encrypted               |
 //! | API key (executors)   | `apikey#{hash}`         | `KEY`                   | when it is made, and revoked            |
 //! | key in the list       | `{ws}#keys`             | the key's id            | with the key                            |
+//! | job elsewhere (executors) | run                 | `JOB#0000000007`        | from its start to its end               |
+//! | events of a job (executors) | run               | `EV#0000000007#0000000012` | once per batch                       |
 //!
 //! What a driver loads lies together, in one query. An output of more than [`IN_ROW`] bytes is an object of the bucket,
 //! under a key of its run; its row says which.
@@ -45,6 +47,8 @@ mod error;
 mod force;
 mod form;
 mod input;
+mod job_events;
+mod job_records;
 mod keys;
 mod load;
 mod objects;
@@ -68,6 +72,8 @@ pub use definitions::{PipelineSummary, StoredPipeline};
 pub use due::{DUE_SHARDS, Due, DueRow};
 pub use error::Error;
 pub use input::Input;
+pub use job_events::{Appended, EventCursor, EventPage, JobEvent};
+pub use job_records::{Claimed, JobRecord, JobRecords, JobStop, StoredAnswer};
 pub use load::Loaded;
 pub use objects::{Objects, OutputUrl};
 pub use outputs::{IN_ROW, StoredOutput};

@@ -56,6 +56,29 @@ fn broken(error: BuildError) -> Error {
     Error::Broken(error.to_string())
 }
 
+impl DynamoTable {
+    /// One page of a partition, from either end.
+    async fn page(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+        ascending: bool,
+    ) -> Result<Vec<Item>, Error> {
+        let query = self.client.query().table_name(&self.name);
+        let query = query
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":pk", crate::string(pk))
+            .expression_attribute_values(":first", crate::string(between.0))
+            .expression_attribute_values(":last", crate::string(between.1))
+            .consistent_read(true)
+            .scan_index_forward(ascending)
+            .limit(limit);
+        let page = query.send().await.map_err(|e| Error::from_sdk(&e))?;
+        Ok(page.items.unwrap_or_default())
+    }
+}
+
 #[async_trait]
 impl Table for DynamoTable {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {
@@ -104,17 +127,16 @@ impl Table for DynamoTable {
         between: (&str, &str),
         limit: i32,
     ) -> Result<Vec<Item>, Error> {
-        let query = self.client.query().table_name(&self.name);
-        let query = query
-            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-            .expression_attribute_values(":pk", crate::string(pk))
-            .expression_attribute_values(":first", crate::string(between.0))
-            .expression_attribute_values(":last", crate::string(between.1))
-            .consistent_read(true)
-            .scan_index_forward(false)
-            .limit(limit);
-        let page = query.send().await.map_err(|e| Error::from_sdk(&e))?;
-        Ok(page.items.unwrap_or_default())
+        self.page(pk, between, limit, false).await
+    }
+
+    async fn earliest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error> {
+        self.page(pk, between, limit, true).await
     }
 
     async fn search(&self, search: &Search) -> Result<Found, Error> {

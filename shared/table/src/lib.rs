@@ -156,6 +156,18 @@ pub trait Table: fmt::Debug + Send + Sync {
     async fn latest(&self, pk: &str, between: (&str, &str), limit: i32)
     -> Result<Vec<Item>, Error>;
 
+    /// Reads the first items of a partition whose sort keys lie between two, in their order: at most `limit`, and no more
+    /// than one page of DynamoDB, which is 1 MB.
+    ///
+    /// # Errors
+    /// If the table does not answer.
+    async fn earliest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error>;
+
     /// Searches an index.
     ///
     /// # Errors

@@ -61,6 +61,18 @@ impl Table for MemoryTable {
         Ok(found.take(usize::try_from(limit).unwrap_or(0)).collect())
     }
 
+    async fn earliest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error> {
+        let items = self.lock();
+        let wanted = Key::new(pk, between.0)..=Key::new(pk, between.1);
+        let found = items.range(wanted).map(|(_, item)| item.clone());
+        Ok(found.take(usize::try_from(limit).unwrap_or(0)).collect())
+    }
+
     async fn search(&self, search: &Search) -> Result<Found, Error> {
         let items = self.lock();
         let (partition, value) = &search.partition;

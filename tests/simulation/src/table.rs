@@ -91,6 +91,16 @@ impl Table for FaultyTable {
         self.inner.latest(pk, between, limit).await
     }
 
+    async fn earliest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error> {
+        self.before().await?;
+        self.inner.earliest(pk, between, limit).await
+    }
+
     async fn search(&self, search: &Search) -> Result<Found, Error> {
         self.before().await?;
         let mut found = self.inner.search(search).await?;

@@ -2,6 +2,7 @@
 //! processes for jobs.
 
 mod again;
+mod builds;
 mod costs;
 mod doctor;
 mod drivers;
@@ -12,6 +13,7 @@ mod input;
 mod jobs;
 mod listings;
 mod races;
+mod runner;
 mod stops;
 mod ticks;
 mod told;

@@ -12,6 +12,8 @@ type Reply = Result<HttpResponse, ConnectorError>;
 const DYNAMODB: &str = "DynamoDB";
 const STEP_FUNCTIONS: &str = "Step Functions";
 const S3: &str = "S3";
+const CODEBUILD: &str = "CodeBuild";
+const EVENT_BRIDGE: &str = "EventBridge";
 const ONGOING: &str = "Transaction is ongoing for the item";
 
 /// The service and the operation that a request asks for.
@@ -33,6 +35,8 @@ impl Target {
         let service = match api {
             "DynamoDB_20120810" => DYNAMODB,
             "AWSStepFunctions" => STEP_FUNCTIONS,
+            "CodeBuild_20161006" => CODEBUILD,
+            "AWSEvents" => EVENT_BRIDGE,
             _ => return None,
         };
         let on_rows = is_write(operation)

@@ -2,6 +2,7 @@
 
 mod answer;
 mod event;
+mod front;
 mod routes;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use towpath_clock::Clock;
 use crate::lambda::{Kind, Lambda};
 use crate::loopback::{self, Unread};
 use crate::template::{FunctionSpec, Trigger};
+pub(crate) use front::Front;
 use routes::Routes;
 
 /// The largest body of a request that API Gateway takes, in bytes.
@@ -24,16 +26,16 @@ const BODY_LIMIT: usize = 10 * 1024 * 1024;
 /// The time for which API Gateway waits for a function.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The front of the HTTP API.
-pub(crate) struct Front {
+/// The gateway of the HTTP API.
+pub(crate) struct Gateway {
     routes: Routes,
     lambda: Arc<Lambda>,
     clock: Clock,
     port: u16,
 }
 
-impl Front {
-    /// The front of these functions, on this port.
+impl Gateway {
+    /// The gateway of these functions, on this port.
     pub(crate) fn router(
         functions: &[FunctionSpec],
         lambda: Arc<Lambda>,
@@ -63,7 +65,7 @@ fn too_large() -> Response {
     answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
-async fn handle(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {
+async fn handle(State(front): State<Arc<Gateway>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if !loopback::is_ours(&parts.headers, front.port) {
         let why = "Forbidden: the local cloud only answers programs of this machine that call it by its own name";

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use axum::response::Response;
 use futures::future::BoxFuture;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use serde_json::{Value, json};
@@ -34,6 +35,17 @@ pub trait Function: Send + Sync {
     /// # Errors
     /// The error of the function, by the name that the state machine's `Retry` and `Catch` match on.
     async fn invoke(&self, event: LambdaEvent<Value>) -> Result<Value, Diagnostic>;
+
+    /// Invokes the function once, by its URL, with a response that is streamed.
+    ///
+    /// # Errors
+    /// As for [`Function::invoke`], and for every function whose responses are not.
+    async fn stream(&self, _event: LambdaEvent<Value>) -> Result<Response, Diagnostic> {
+        Err(Diagnostic {
+            error_type: "Runtime.NotStreamed".to_owned(),
+            error_message: "this function does not stream its responses".to_owned(),
+        })
+    }
 }
 
 /// The maker of a function from its environment variables: the function's init phase.
@@ -263,6 +275,26 @@ impl Lambda {
                 Err(failure("Lambda.ResourceNotFoundException", &message))
             }
         }
+    }
+
+    /// Invokes a function by logical id, with a response that is streamed.
+    pub(crate) async fn stream(&self, id: &str, payload: Value) -> Result<Response, InvokeError> {
+        let running = self.running.get().and_then(|running| running.get(id));
+        let (Some(spec), Some(function)) = (self.specs.get(id), running) else {
+            let message = format!(
+                "{id} has no code in this process, and a `cargo lambda watch` streams nothing"
+            );
+            return Err(failure("Lambda.ResourceNotFoundException", &message));
+        };
+        *self
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(id.to_owned())
+            .or_default() += 1;
+        let event = LambdaEvent::new(payload, context(spec, &random::request_id()));
+        let answered = function.stream(event).await;
+        answered.map_err(|error| failure(&error.error_type, &error.error_message))
     }
 
     fn rolls_a_duplicate(&self) -> bool {

@@ -31,6 +31,7 @@ impl Stack {
             "Runtime",
             "Handler",
             "CodeUri",
+            "FunctionUrlConfig",
         ];
         let harmless = [
             "Architectures",

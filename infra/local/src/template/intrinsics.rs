@@ -185,6 +185,10 @@ impl Scope<'_> {
             rest = after;
         }
         result.push_str(rest);
+        // There is no TLS on loopback.
+        if let Some(host) = self.api_url.strip_prefix("http://") {
+            result = result.replace(&format!("https://{host}"), self.api_url);
+        }
         Ok(Some(result.into()))
     }
 
@@ -219,7 +223,18 @@ impl Scope<'_> {
         .into())
     }
 
-    fn attribute(&self, resource: &str, attribute: &str, place: &str) -> Result<String, Error> {
+    pub(super) fn attribute(
+        &self,
+        resource: &str,
+        attribute: &str,
+        place: &str,
+    ) -> Result<String, Error> {
+        // SAM makes a resource of a function's URL, and calls it after the function.
+        if let ("FunctionUrl", Some(function)) = (attribute, resource.strip_suffix("Url"))
+            && self.kind(function, place)? == "AWS::Serverless::Function"
+        {
+            return Ok(format!("https://{function}{}/", super::front::FUNCTION_URL));
+        }
         let kind = self.kind(resource, place)?;
         let name = self.name(resource, place)?;
         let made = match (kind, attribute) {
@@ -230,12 +245,25 @@ impl Scope<'_> {
             }
             ("AWS::Serverless::StateMachine", "Name") => name,
             ("AWS::Serverless::HttpApi", "ApiEndpoint") => self.api_url.to_owned(),
+            ("AWS::CloudFront::Distribution", "DomainName") => {
+                let (_, host) = self.api_url.split_once("://").unwrap_or(("", self.api_url));
+                host.to_owned()
+            }
+            ("AWS::CloudFront::Distribution", "Arn") => {
+                format!("arn:aws:cloudfront::{ACCOUNT}:distribution/{name}")
+            }
+            ("AWS::CloudFront::Function", "FunctionARN") => {
+                format!("arn:aws:cloudfront::{ACCOUNT}:function/{name}")
+            }
+            ("AWS::CloudFront::OriginAccessControl", "Id") => name,
             ("AWS::S3::Bucket", "Arn") => format!("arn:aws:s3:::{name}"),
             ("AWS::SQS::Queue", "Arn") => arn("sqs", &name),
             ("AWS::SQS::Queue", "QueueName") => name,
             ("AWS::SNS::Topic", "Arn" | "TopicArn") => arn("sns", &name),
             ("AWS::SNS::Topic", "TopicName") => name,
             ("AWS::Logs::LogGroup", "Arn") => arn("logs", &format!("log-group:{name}:*")),
+            ("AWS::CodeBuild::Project", "Arn") => arn("codebuild", &format!("project/{name}")),
+            ("AWS::IAM::Role", "Arn") => format!("arn:aws:iam::{ACCOUNT}:role/{name}"),
             ("AWS::SecretsManager::Secret", "Arn" | "Id") => {
                 arn("secretsmanager", &format!("secret:{name}"))
             }
@@ -276,7 +304,7 @@ impl Scope<'_> {
             "AWS::Logs::LogGroup" => "LogGroupName",
             "AWS::S3::Bucket" => "BucketName",
             "AWS::SQS::Queue" => "QueueName",
-            "AWS::SecretsManager::Secret" => "Name",
+            "AWS::SecretsManager::Secret" | "AWS::CodeBuild::Project" => "Name",
             _ => "",
         };
         match self

@@ -4,9 +4,11 @@
 //! error that names it; what only matters in the cloud is passed over by an explicit list. So a template that loads
 //! here behaves here as it will there.
 
+mod front;
 mod function;
 mod intrinsics;
 mod policy;
+mod project;
 mod secret;
 mod table;
 mod yaml;
@@ -17,18 +19,25 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+pub(crate) use front::{FrontSpec, PermissionSpec};
 use intrinsics::Scope;
 pub(crate) use intrinsics::{ACCOUNT, REGION, STACK, arn};
 pub(crate) use policy::{Effect, Policy, Quantifier, Statement, Test};
+pub(crate) use project::ProjectSpec;
 pub(crate) use secret::SecretSpec;
 pub(crate) use table::Table;
 
 use crate::error::Error;
 
 /// The types of resources that have no part in serving a request here.
-const CLOUD_ONLY: [&str; 10] = [
+const CLOUD_ONLY: [&str; 13] = [
+    // What the function does is done by the front here: see `http::front`.
+    "AWS::CloudFront::Function",
+    "AWS::CloudFront::OriginAccessControl",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
+    // Roles of functions are made of their policies; a role by itself is that of builds, which call nothing here.
+    "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
     "AWS::S3::BucketPolicy",
@@ -66,6 +75,9 @@ pub(crate) struct Stack {
     pub(crate) functions: Vec<FunctionSpec>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) secrets: Vec<SecretSpec>,
+    pub(crate) projects: Vec<ProjectSpec>,
+    pub(crate) front: Option<FrontSpec>,
+    pub(crate) permissions: Vec<PermissionSpec>,
     /// The names of the buckets.
     pub(crate) buckets: Vec<String>,
     /// Managed policies, and the inline policies of functions and machines, by the logical id of their resource.
@@ -207,6 +219,9 @@ impl Stack {
             functions: Vec::new(),
             machines: Vec::new(),
             secrets: Vec::new(),
+            projects: Vec::new(),
+            front: None,
+            permissions: Vec::new(),
             buckets: Vec::new(),
             policies: BTreeMap::new(),
             roles: BTreeMap::new(),
@@ -231,6 +246,9 @@ impl Stack {
         match at.kind {
             "AWS::DynamoDB::Table" => self.tables.push(Table::read(at)?),
             "AWS::Serverless::Function" => self.function(at, function_globals)?,
+            "AWS::CloudFront::Distribution" => self.front = Some(FrontSpec::read(at)?),
+            "AWS::Lambda::Permission" => self.permissions.push(PermissionSpec::read(at)?),
+            "AWS::CodeBuild::Project" => self.projects.push(ProjectSpec::read(at)?),
             "AWS::SecretsManager::Secret" => self.secrets.push(SecretSpec::read(at)?),
             "AWS::S3::Bucket" => {
                 at.only(&at.properties()?, &["BucketName"], &HARMLESS_OF_BUCKETS)?;

@@ -147,6 +147,8 @@ pub(crate) fn options(template: &Path, functions: Functions) -> Options {
         environment: BTreeMap::new(),
         lambda_url: None,
         schedules: false,
+        supervisor: None,
+        objects: BTreeMap::new(),
     }
 }
 

@@ -198,6 +198,12 @@ impl JobId {
         Self(format!("job_{}-{call}", run.ulid()))
     }
 
+    /// The number of the call among those of its run. `None`: the id is of release 0.1.0.
+    pub fn number(&self) -> Option<u32> {
+        let (_, rest) = self.0.split_once('-')?;
+        rest.parse().ok()
+    }
+
     /// The run that the job works for.
     pub fn run(&self) -> RunId {
         let rest = self.0.trim_start_matches("job_");

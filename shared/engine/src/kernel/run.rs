@@ -149,7 +149,8 @@ impl Run {
             .kind()?
             .work(self.spec()?, role)
             .ok_or_else(|| self.illegal("make a call", "its kind names no work for this role"))?
-            .runtime();
+            .runtime()
+            .to_owned();
         let number = self.head.next_number();
         self.step.attempt += 1;
         self.step.epoch = self.head.epoch;
@@ -158,11 +159,21 @@ impl Run {
         self.enter(Phase::Calling(Call {
             id: JobId::derive(&self.head.id, number),
             role,
-            runtime: runtime.to_owned(),
+            runtime,
             deadline,
             held: None,
         }));
         Ok(self.outcome())
+    }
+
+    /// Names the runtime of the present call, if the pipeline leaves that to the deployment: what it is, is on record
+    /// with the call, so that it can be found there whatever becomes of the deployment.
+    pub fn place_call(&mut self, commands: &str) {
+        if let Phase::Calling(call) = &mut self.step.phase
+            && call.runtime == crate::ANY_RUNTIME
+        {
+            call.runtime = commands.to_owned();
+        }
     }
 
     /// Wants a job gone, once.

@@ -36,7 +36,7 @@ pub trait Kind: Debug + Sync {
     fn work<'a>(&self, spec: &'a StepSpec, role: Role) -> Option<Work<'a>>;
 
     /// The runtimes that the step needs.
-    fn needs(&self, spec: &StepSpec) -> Vec<&'static str> {
+    fn needs<'a>(&self, spec: &'a StepSpec) -> Vec<&'a str> {
         let work = Role::ALL
             .into_iter()
             .filter_map(|role| self.work(spec, role));
@@ -62,11 +62,14 @@ pub enum Work<'a> {
     Simulated(&'a Simulated),
 }
 
-impl Work<'_> {
-    /// The kind of the runtime that does the work.
-    pub fn runtime(&self) -> &'static str {
+/// The name, in the place of a runtime's kind, of the one that runs a deployment's commands.
+pub const ANY_RUNTIME: &str = "command";
+
+impl<'a> Work<'a> {
+    /// The kind of the runtime that does the work, or [`ANY_RUNTIME`] for a command that does not say where it runs.
+    pub fn runtime(&self) -> &'a str {
         match self {
-            Work::Command(_) => "process",
+            Work::Command(command) => command.on.as_ref().map_or(ANY_RUNTIME, |on| on.runtime()),
             Work::Simulated(_) => "simulated",
         }
     }

@@ -16,7 +16,7 @@ use towpath_jobs::{
     Started, Unreadable,
 };
 use towpath_machine::{Error as MachineError, Machine, Sent};
-use towpath_service::{App, Caller, Entry, Ports, Random, Vault};
+use towpath_service::{App, Caller, Entry, News, Ports, Random, Vault};
 use towpath_store::{DUE_SHARDS, Error as StoreError, Objects, OutputUrl, Store};
 use towpath_table::{Change, Error, Found, Item, Key, MemoryTable, Search, Table, Write};
 
@@ -55,6 +55,7 @@ impl Bench {
             clock: clock.clone(),
             random: Random::seeded(1),
             vault: Vault::of_text("key"),
+            news: News::Nowhere,
         });
         let caller = Caller {
             workspace: "ws".parse().unwrap(),
@@ -234,6 +235,15 @@ impl Table for BusyTable {
         limit: i32,
     ) -> Result<Vec<Item>, Error> {
         self.inner.latest(pk, between, limit).await
+    }
+
+    async fn earliest(
+        &self,
+        pk: &str,
+        between: (&str, &str),
+        limit: i32,
+    ) -> Result<Vec<Item>, Error> {
+        self.inner.earliest(pk, between, limit).await
     }
 
     async fn search(&self, search: &Search) -> Result<Found, Error> {

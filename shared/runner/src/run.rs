@@ -1,0 +1,274 @@
+//! One job, from the claim to the end that is told.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use towpath_engine::JobId;
+use towpath_jobs::{
+    EventKind, JobRequest, JobSnapshot, LogPosition, Runtime, StartError, Work, error_class,
+};
+use towpath_jobs_process::{Ownership, ProcessRuntime};
+
+use crate::Options;
+use crate::api::{Api, Ended, Told};
+use crate::print::note;
+use crate::tell::Telling;
+
+/// The pause between two looks at what the command has printed.
+const LOOK: Duration = Duration::from_millis(500);
+/// The longest time for which nothing is asked or told.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// The pause between two measurements of the command.
+const MEASURE: Duration = Duration::from_secs(60);
+/// The time that a command has to tidy up when the machine is taken away.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+
+/// Carries out the job. The exit code says whether the runner did its work, not how the command ended.
+pub async fn run(options: &Options) -> ExitCode {
+    match carry_out(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ended::NotOurs(why)) => {
+            note(&format!("nothing to do: {why}"));
+            ExitCode::SUCCESS
+        }
+        Err(ended) => {
+            note(&ended.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn carry_out(options: &Options) -> Result<(), Ended> {
+    let api = Api::new(options)?;
+    api.claim().await?;
+    note(&format!("{} is ours", options.job));
+    let mut telling = Telling::new(&options.job);
+    telling.add(EventKind::RuntimeStarted, serde_json::json!({}));
+    let end = match api.manifest().await {
+        Ok(request) => Job::start(options, &api, request, &mut telling).await?,
+        Err(Ended::NoWork(why)) => JobSnapshot::ended_badly(error_class::START_FAILED, why),
+        Err(other) => return Err(other),
+    };
+    let answer = end.answer.as_ref();
+    if let Some(answer) = answer.filter(|_| end.terminal_error_class.is_none()) {
+        api.answer(answer).await?;
+    }
+    telling.end(&end);
+    while let Some(batch) = telling.batch() {
+        api.events(&batch).await?;
+        telling.sent(&batch);
+    }
+    let class = end.terminal_error_class.as_deref();
+    note(&format!("the job has ended: {}", class.unwrap_or("well")));
+    Ok(())
+}
+
+/// A job that is being carried out on this machine.
+struct Job<'a> {
+    api: &'a Api,
+    id: JobId,
+    runtime: ProcessRuntime,
+    read: LogPosition,
+    heard: Instant,
+    measured: Instant,
+    /// Why the job was stopped, if it was.
+    stopped: Option<Stopped>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stopped {
+    /// On request.
+    Asked,
+    /// The machine is taken away.
+    Machine,
+    /// Nobody waits for it any more.
+    Over,
+}
+
+impl<'a> Job<'a> {
+    /// Starts the command, and sees it through to its end.
+    async fn start(
+        options: &Options,
+        api: &'a Api,
+        request: JobRequest,
+        telling: &mut Telling,
+    ) -> Result<JobSnapshot, Ended> {
+        let not_started = |why: String| JobSnapshot::ended_badly(error_class::START_FAILED, why);
+        if let Some(missing) = missing(&request) {
+            return Ok(not_started(missing));
+        }
+        let no_folder = |error: &dyn std::fmt::Display| {
+            not_started(format!("no folder for the job can be made: {error}"))
+        };
+        let folder = match tempfile::Builder::new().prefix("towpath-job-").tempdir() {
+            Ok(folder) => folder,
+            Err(error) => return Ok(no_folder(&error)),
+        };
+        // When this process is gone, however it ended, the supervisor ends the command.
+        let root = folder.path().join("jobs");
+        let owner = match Ownership::take(&root) {
+            Ok(owner) => owner,
+            Err(error) => return Ok(no_folder(&error)),
+        };
+        let runtime = ProcessRuntime::new(root, options.supervisor.clone());
+        let request = JobRequest {
+            job: options.job.clone(),
+            ..request
+        };
+        if let Err(error) = runtime.start(&request).await {
+            return Ok(match error {
+                StartError::Refused(why) => not_started(why),
+                other => not_started(other.to_string()),
+            });
+        }
+        let job = Self {
+            api,
+            id: options.job.clone(),
+            runtime,
+            read: LogPosition::default(),
+            heard: Instant::now(),
+            measured: Instant::now(),
+            stopped: None,
+        };
+        let end = job.see_through(telling).await;
+        drop(owner);
+        drop(folder);
+        end
+    }
+
+    async fn see_through(mut self, telling: &mut Telling) -> Result<JobSnapshot, Ended> {
+        let mut term = signal(SignalKind::terminate()).ok();
+        let runtime = self.runtime.clone();
+        let id = self.id.clone();
+        let mut ended = std::pin::pin!(async move { runtime.ended(&id).await });
+        let end = loop {
+            tokio::select! {
+                end = &mut ended => break end,
+                () = told(&mut term) => self.stop(Stopped::Machine, LAST_GRACE).await,
+                () = tokio::time::sleep(LOOK) => self.tell(telling).await?,
+            }
+        };
+        let end = match end {
+            Ok(Some(end)) => end,
+            Ok(None) => JobSnapshot::ended_badly(error_class::EVICTED, "the job's folder is gone"),
+            Err(error) => JobSnapshot::ended_badly(error_class::EVICTED, error.to_string()),
+        };
+        if self.stopped == Some(Stopped::Over) {
+            return Err(Ended::NotOurs("the job is over".to_owned()));
+        }
+        while self.read_log(telling).await {
+            self.send(telling).await?;
+        }
+        let killed = end.terminal_error_class.as_deref() == Some(error_class::STOPPED);
+        Ok(match self.stopped {
+            Some(Stopped::Machine) if killed => {
+                let message = "the machine of the job was taken back";
+                JobSnapshot::ended_badly(error_class::RECLAIMED, message)
+            }
+            _ => end,
+        })
+    }
+
+    /// Tells what is new, or asks whether the job is to stop if nothing is for a while.
+    async fn tell(&mut self, telling: &mut Telling) -> Result<(), Ended> {
+        if self.measured.elapsed() >= MEASURE {
+            self.measured = Instant::now();
+            let status = self.runtime.status(&self.id).await;
+            if let Ok(Some(JobSnapshot {
+                resource_stats: Some(stats),
+                ..
+            })) = status
+            {
+                let data = serde_json::json!({ "resourceStats": stats });
+                telling.add(EventKind::Notification, data);
+            }
+        }
+        while self.read_log(telling).await {
+            self.send(telling).await?;
+        }
+        self.send(telling).await?;
+        if self.heard.elapsed() >= HEARTBEAT {
+            let told = self.api.look().await;
+            self.hear(told).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a page of what was printed. False: there is no more of it yet.
+    async fn read_log(&mut self, telling: &mut Telling) -> bool {
+        let Ok(Some(page)) = self.runtime.read_log(&self.id, self.read).await else {
+            return false;
+        };
+        let more = !page.parts.is_empty();
+        telling.printed(page.parts);
+        if let Some(next) = page.next {
+            self.read = next;
+        }
+        more && page.next.is_some()
+    }
+
+    async fn send(&mut self, telling: &mut Telling) -> Result<(), Ended> {
+        while let Some(batch) = telling.batch() {
+            let told = self.api.events(&batch).await;
+            self.hear(told).await?;
+            telling.sent(&batch);
+        }
+        Ok(())
+    }
+
+    /// Does what the API says with an answer.
+    async fn hear(&mut self, told: Result<Told, Ended>) -> Result<(), Ended> {
+        self.heard = Instant::now();
+        match told {
+            Ok(Told { over: true, .. }) => self.stop(Stopped::Over, LAST_GRACE).await,
+            Ok(Told {
+                stop: Some(stop), ..
+            }) => {
+                let grace = Duration::from_millis(stop.grace_ms);
+                self.stop(Stopped::Asked, grace).await;
+            }
+            Ok(_) => {}
+            Err(ended) => {
+                // Nothing that the command does counts any more.
+                self.stop(Stopped::Over, LAST_GRACE).await;
+                let _ = self.runtime.ended(&self.id).await;
+                return Err(ended);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&mut self, why: Stopped, grace: Duration) {
+        if self.stopped.is_some_and(|before| before == why) {
+            return;
+        }
+        self.stopped = Some(why);
+        if let Err(error) = self.runtime.stop(&self.id, grace).await {
+            note(&format!("the command could not be stopped: {error}"));
+            self.stopped = None;
+        }
+    }
+}
+
+/// Returns when this process is asked to end.
+async fn told(term: &mut Option<Signal>) {
+    match term {
+        Some(term) => {
+            term.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What the job needs and this machine does not have, if there is something.
+fn missing(request: &JobRequest) -> Option<String> {
+    let Work::Command(work) = &request.work else {
+        return Some("the job is no command".to_owned());
+    };
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let has = |program: &str| std::env::split_paths(&paths).any(|dir| dir.join(program).is_file());
+    (work.checkout.is_some() && !has("git")).then(|| {
+        "the image has no git, and the step wants a checkout; use an image with git".to_owned()
+    })
+}

@@ -1,0 +1,306 @@
+//! Runners: what a job that runs elsewhere is told, and what it tells.
+//!
+//! A runner proves itself with its job's start code, once, and from then on with a token of its own making, which dies with
+//! the job. It learns its manifest, hands in the answer, and appends events, the last of which is the end of the job.
+
+use serde_json::Value;
+use towpath_aws::EventBus;
+use towpath_engine::{Head, JobId, Phase, Timestamp};
+use towpath_jobs::{
+    Answer, BatchError, EventBatch, EventKind, JobRequest, JobSnapshot, JobStatus, Registry,
+    RunnerEvent, error_class,
+};
+use towpath_jobs_codebuild::hash;
+use towpath_store::{Appended, Claimed, JobRecord, JobRecords, JobStop, Store};
+
+use crate::jobs::Jobs;
+use crate::{Error, Ports};
+
+/// Speaks with the runners of jobs.
+#[derive(Clone)]
+pub struct Runners {
+    store: Store,
+    records: JobRecords,
+    runtimes: Registry,
+    jobs: Jobs,
+    ports: Ports,
+    news: News,
+}
+
+/// Where the end of a job is told.
+#[derive(Clone)]
+pub enum News {
+    /// The event bus, whose rule wakes the run.
+    Bus(EventBus),
+    /// Nowhere: whoever looks finds it.
+    Nowhere,
+}
+
+/// A job whose runner proved itself by its token.
+#[derive(Clone, Debug)]
+pub struct RunnersJob(JobRecord);
+
+/// The reason a runner is refused.
+#[derive(Debug)]
+pub enum RunnerRefused {
+    /// The code or token is none of this job.
+    Unknown,
+    /// The code was good for ten minutes, which are over.
+    CodeExpired,
+    /// Another runner works on the job.
+    Claimed,
+    /// The job is over, or is to stop before it has begun.
+    Over,
+    /// The batch breaks a rule; the last sequence number that is stored.
+    Batch(BatchError, Option<u64>),
+    /// The end tells of an answer that was not handed in.
+    AnswerMissing,
+    /// The job cannot be told what to do, in words for people: nothing can come of it.
+    NoWork(String),
+    /// The records could not be reached, or are wrong.
+    Failed(Error),
+}
+
+impl From<Error> for RunnerRefused {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<towpath_store::Error> for RunnerRefused {
+    fn from(error: towpath_store::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl RunnersJob {
+    /// The job.
+    pub fn job(&self) -> &JobId {
+        &self.0.job
+    }
+
+    /// The request to stop the job, if there is one.
+    pub fn stop(&self) -> Option<&JobStop> {
+        self.0.stop.as_ref()
+    }
+
+    /// Whether the job is over.
+    pub fn is_over(&self) -> bool {
+        self.0.end.is_some()
+    }
+}
+
+impl Runners {
+    pub(crate) fn new(ports: Ports, jobs: Jobs) -> Self {
+        Self {
+            store: ports.store.clone(),
+            records: ports.store.jobs(),
+            runtimes: ports.runtimes.clone(),
+            jobs,
+            news: ports.news.clone(),
+            ports,
+        }
+    }
+
+    /// Checks a start code, which is still good.
+    ///
+    /// # Errors
+    /// The reason it is not.
+    pub async fn check_code(&self, job: &JobId, code: &str) -> Result<(), RunnerRefused> {
+        self.with_code(job, code).await.map(|_| ())
+    }
+
+    async fn with_code(&self, job: &JobId, code: &str) -> Result<JobRecord, RunnerRefused> {
+        let record = self.record(job).await?;
+        if record.code_hash.as_deref() != Some(&*hash(code)) {
+            return Err(RunnerRefused::Unknown);
+        }
+        if record.end.is_some() {
+            return Err(RunnerRefused::Over);
+        }
+        Ok(record)
+    }
+
+    async fn record(&self, job: &JobId) -> Result<JobRecord, RunnerRefused> {
+        if job.number().is_none() {
+            return Err(RunnerRefused::Unknown);
+        }
+        let record = self.records.get(job).await?;
+        record.ok_or(RunnerRefused::Unknown)
+    }
+
+    /// Gives a job to the first runner that shows its code. The token is the runner's own, so that a claim whose answer
+    /// was lost can be made again.
+    ///
+    /// # Errors
+    /// The reason the job is not the runner's.
+    pub async fn claim(
+        &self,
+        job: &JobId,
+        code: &str,
+        by: &str,
+        token: &str,
+    ) -> Result<(), RunnerRefused> {
+        let record = self.with_code(job, code).await?;
+        let token = hash(token);
+        if record.token_hash.as_deref() == Some(&*token) {
+            return Ok(());
+        }
+        if record.token_hash.is_some() {
+            return Err(RunnerRefused::Claimed);
+        }
+        if record.stop.is_some() {
+            return Err(RunnerRefused::Over);
+        }
+        let now = self.ports.now();
+        if record.code_until.is_none_or(|until| until < now) {
+            return Err(RunnerRefused::CodeExpired);
+        }
+        match self.records.claim(job, by, &token).await? {
+            Claimed::Yes => Ok(()),
+            Claimed::No(found) if found.token_hash.is_some() => Err(RunnerRefused::Claimed),
+            Claimed::No(_) => Err(RunnerRefused::Over),
+        }
+    }
+
+    /// The job of a token.
+    ///
+    /// # Errors
+    /// [`RunnerRefused::Unknown`] if the token is none of this job.
+    pub async fn with_token(&self, job: &JobId, token: &str) -> Result<RunnersJob, RunnerRefused> {
+        let record = self.record(job).await?;
+        match record.token_hash.as_deref() == Some(&*hash(token)) {
+            true => Ok(RunnersJob(record)),
+            false => Err(RunnerRefused::Unknown),
+        }
+    }
+
+    /// What a job is to do, as things are now.
+    ///
+    /// # Errors
+    /// [`RunnerRefused::Over`] if nobody waits for the job any more.
+    pub async fn manifest(&self, of: &RunnersJob) -> Result<JobRequest, RunnerRefused> {
+        if of.is_over() || of.stop().is_some() {
+            return Err(RunnerRefused::Over);
+        }
+        let job = of.job();
+        let loaded = self.store.load(&job.run()).await?;
+        let loaded = loaded.ok_or(RunnerRefused::Over)?;
+        let run = &loaded.run;
+        let call = match &run.step.phase {
+            Phase::Calling(call) if call.id == *job && !is_ending(&run.head) => call.clone(),
+            _ => return Err(RunnerRefused::Over),
+        };
+        match self.jobs.request(run, &call, true).await? {
+            Ok(request) => Ok(request),
+            Err(refused) => Err(RunnerRefused::NoWork(refused.to_string())),
+        }
+    }
+
+    /// Keeps the answer of a job's command. It counts once the job has ended.
+    ///
+    /// # Errors
+    /// [`RunnerRefused::Over`] if the job is over.
+    pub async fn answer(&self, of: &RunnersJob, answer: &Answer) -> Result<(), RunnerRefused> {
+        let (text, printed) = match answer {
+            Answer::File(text) => (text, false),
+            Answer::Stdout(text) => (text, true),
+        };
+        match self.records.keep_answer(of.job(), text, printed).await? {
+            true => Ok(()),
+            false => Err(RunnerRefused::Over),
+        }
+    }
+
+    /// Appends events to a job's. The `runtime_terminal` among them is the end of the job, and is told at once. Returns the
+    /// last sequence number that is stored.
+    ///
+    /// # Errors
+    /// The reason the batch is not taken.
+    pub async fn append(&self, to: &RunnersJob, batch: &EventBatch) -> Result<u64, RunnerRefused> {
+        let terminal = batch.events.iter().position(is_terminal);
+        if terminal.is_some_and(|at| at + 1 < batch.events.len()) {
+            return Err(RunnerRefused::Over);
+        }
+        let terminal = terminal.and_then(|at| batch.events.get(at));
+        let end = terminal.map(|event| end_of(&event.data));
+        if let Some(end) = &end
+            && !to.is_over()
+            && end.terminal_error_class.is_none()
+            && to.0.answer.is_none()
+        {
+            return Err(RunnerRefused::AnswerMissing);
+        }
+        let appended = self.records.append(&to.0, &batch.events, end.as_ref());
+        let through = match appended.await? {
+            Appended::Through(seq) => seq,
+            Appended::Refused(error, last) => return Err(RunnerRefused::Batch(error, last)),
+            Appended::Over => return Err(RunnerRefused::Over),
+        };
+        if end.is_some() {
+            self.tell(to.job()).await;
+        }
+        Ok(through)
+    }
+
+    /// Tells that a job is over. If that fails, its runtime tells it too, and the tick looks.
+    async fn tell(&self, job: &JobId) {
+        let News::Bus(bus) = &self.news else { return };
+        let detail = serde_json::json!({ "job": job });
+        if let Err(error) = bus.put("towpath.jobs", "Job State Change", &detail).await {
+            tracing::warn!(%job, "the end of a job could not be told: {error}");
+        }
+    }
+
+    /// The kinds of the runtimes whose jobs have runners.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let kinds = self.runtimes.kinds().into_iter();
+        kinds
+            .filter(|kind| self.runtimes.asks_for_manifest(kind))
+            .collect()
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.ports.now()
+    }
+}
+
+/// Whether nobody waits any more for what a run does.
+fn is_ending(head: &Head) -> bool {
+    head.stop.is_some() || head.status.is_terminal()
+}
+
+fn is_terminal(event: &RunnerEvent) -> bool {
+    event.kind == EventKind::RuntimeTerminal
+}
+
+/// The end of a job, as its runner tells it. A runner that says nothing of how it ended has ended well; a class that is not
+/// known is that of an agent that failed.
+fn end_of(data: &serde_json::Map<String, Value>) -> JobSnapshot {
+    let mut data = data.clone();
+    // The answer was handed in before, and is never a part of an event.
+    data.remove("answer");
+    data.entry("status").or_insert("terminated".into());
+    let told = serde_json::from_value::<JobSnapshot>(Value::Object(data));
+    let mut end = told.unwrap_or_else(|_| {
+        let message = "the runner's word on how the job ended cannot be read";
+        JobSnapshot::ended_badly(error_class::AGENT_ERROR, message)
+    });
+    if !end.status.is_final() {
+        end.status = JobStatus::Terminated;
+    }
+    if let Some(class) = &end.terminal_error_class
+        && !error_class::ALL.contains(&class.as_str())
+    {
+        end.terminal_error_class = Some(error_class::AGENT_ERROR.to_owned());
+    }
+    if end.status == JobStatus::Failed && end.terminal_error_class.is_none() {
+        end.terminal_error_class = Some(error_class::AGENT_ERROR.to_owned());
+    }
+    // What a person reads is bounded, whoever wrote it.
+    let bounded = |text: String| towpath_jobs::last_lines(text.as_bytes(), 4 * 1024);
+    end.terminal_error_message = end.terminal_error_message.map(bounded);
+    end.printed = end.printed.map(bounded);
+    end
+}

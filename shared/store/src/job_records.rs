@@ -1,0 +1,259 @@
+//! Records of jobs that run elsewhere: what was asked for, who works on it, whether it is to stop, how it ended.
+//!
+//! A record begins with the start of its job, or with a stop that comes before: then it is a tombstone, and the job never
+//! begins. It is changed attribute by attribute, each change under the condition that keeps it from undoing another.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use towpath_engine::{JobId, StepIndex, Timestamp, WorkspaceId};
+use towpath_jobs::{Answer, JobSnapshot};
+use towpath_table::{Condition, Error as TableError, Table, Update, Write, number, string};
+
+use crate::form::{FORM, put, record};
+use crate::{Error, Objects, Store, keys};
+
+/// The records of jobs that run elsewhere, and their events. Cheap to clone.
+#[derive(Clone)]
+pub struct JobRecords {
+    pub(crate) executors: Arc<dyn Table>,
+    pub(crate) objects: Arc<dyn Objects>,
+}
+
+/// The record of a job that runs elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobRecord {
+    /// The job.
+    pub job: JobId,
+    /// The workspace that owns the job. Like all that follows, a tombstone does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceId>,
+    /// The step that the job works for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepIndex>,
+    /// The number of the call among those of its step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// What the runtime is asked for, in its own words: a repeated start asks for the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Value>,
+    /// The hash of the code by which the job's runner proves itself, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_hash: Option<String>,
+    /// The time until which the code is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_until: Option<Timestamp>,
+    /// The name that the runtime has for the job, once it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
+    /// The name, as the runtime has it, of what works on the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_by: Option<String>,
+    /// The hash of the runner's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_hash: Option<String>,
+    /// The request to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<JobStop>,
+    /// The answer of the command, if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<StoredAnswer>,
+    /// The end of the job, without the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<JobSnapshot>,
+}
+
+/// A request to stop a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStop {
+    /// The time of the request.
+    pub at: Timestamp,
+    /// The time that the command has to tidy up, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// The answer of a command, in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredAnswer {
+    /// The key of the object that holds the text.
+    pub object: String,
+    /// Whether the text is what the command printed, and not what it wrote as its answer.
+    pub printed: bool,
+}
+
+/// The outcome of a runner's claim of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claimed {
+    /// The job is the runner's.
+    Yes,
+    /// The job is another runner's, or over, or to be stopped before it has begun.
+    No(Box<JobRecord>),
+}
+
+impl Store {
+    /// The records of jobs that run elsewhere.
+    pub fn jobs(&self) -> JobRecords {
+        JobRecords {
+            executors: Arc::clone(&self.executors),
+            objects: Arc::clone(&self.objects),
+        }
+    }
+}
+
+impl JobRecords {
+    /// The record of a job.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn get(&self, job: &JobId) -> Result<Option<JobRecord>, Error> {
+        let item = self.executors.get(&keys::job(job)?).await?;
+        item.map(record).transpose()
+    }
+
+    /// Begins the record of a job. False: it has one.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn begin(&self, new: &JobRecord) -> Result<bool, Error> {
+        let begun = put(keys::job(&new.job)?, new)?.when(Condition::Absent);
+        held(self.executors.write(begun).await)
+    }
+
+    /// Notes the name that the runtime has for the job. Until this returns, a start asks the runtime again.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn started(&self, job: &JobId, handle: &str) -> Result<(), Error> {
+        let update = Update::default().set("handle", string(handle));
+        let noted = Write::update(keys::job(job)?, update).when(Condition::Lacks("handle"));
+        held(self.executors.write(noted).await).map(|_| ())
+    }
+
+    /// Lets the job's code be good until another time, if it was not used.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn renew_code(&self, job: &JobId, until: Timestamp) -> Result<(), Error> {
+        let update = Update::default().set("codeUntil", number(until.0));
+        let renewed = Write::update(keys::job(job)?, update)
+            .when(Condition::Present)
+            .when(Condition::Lacks("tokenHash"));
+        held(self.executors.write(renewed).await).map(|_| ())
+    }
+
+    /// Gives the job to a runner: the first one, and again to the same. The caller has checked the job's code.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn claim(&self, job: &JobId, by: &str, token_hash: &str) -> Result<Claimed, Error> {
+        let update = Update::default()
+            .set("claimedBy", string(by))
+            .set("tokenHash", string(token_hash));
+        let mut claim = Write::update(keys::job(job)?, update).when(Condition::Present);
+        for unless in ["tokenHash", "stop", "end"] {
+            claim = claim.when(Condition::Lacks(unless));
+        }
+        if held(self.executors.write(claim).await)? {
+            return Ok(Claimed::Yes);
+        }
+        let gone = || Error::Broken(format!("the record of {job} is gone"));
+        let found = self.get(job).await?.ok_or_else(gone)?;
+        Ok(match found.token_hash.as_deref() == Some(token_hash) {
+            true => Claimed::Yes,
+            false => Claimed::No(Box::new(found)),
+        })
+    }
+
+    /// Asks a job to end. One that has no record gets a tombstone; a second request changes nothing. Returns the record as
+    /// it then is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn ask_stop(&self, job: &JobId, stop: &JobStop) -> Result<JobRecord, Error> {
+        let key = keys::job(job)?;
+        let mark = serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(stop);
+        let mark = mark.map_err(|error| Error::damaged(&key, error))?;
+        let update = Update::default()
+            .set("job", string(job))
+            .set("stop", mark)
+            .set("v", number(FORM));
+        let asked = Write::update(key, update)
+            .when(Condition::Lacks("stop"))
+            .when(Condition::Lacks("end"));
+        held(self.executors.write(asked).await)?;
+        let gone = || Error::Broken(format!("the record of {job} is gone"));
+        self.get(job).await?.ok_or_else(gone)
+    }
+
+    /// Keeps the answer of a job's command, before the job's end refers to it. False: the job is over.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn keep_answer(&self, job: &JobId, text: &str, printed: bool) -> Result<bool, Error> {
+        let sha256: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        let part: String = sha256
+            .iter()
+            .take(8)
+            .map(|it| format!("{it:02x}"))
+            .collect();
+        let stored = StoredAnswer {
+            object: format!("jobs/{}/{job}/answer-{part}", job.run()),
+            printed,
+        };
+        self.objects.put(&stored.object, text, sha256).await?;
+        let key = keys::job(job)?;
+        let value = serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(&stored);
+        let value = value.map_err(|error| Error::damaged(&key, error))?;
+        let kept = Write::update(key, Update::default().set("answer", value))
+            .when(Condition::Present)
+            .when(Condition::Lacks("end"));
+        held(self.executors.write(kept).await)
+    }
+
+    /// The last snapshot of a job that is over, with its answer.
+    ///
+    /// # Errors
+    /// If the answer cannot be read.
+    pub async fn ended(&self, record: &JobRecord) -> Result<Option<JobSnapshot>, Error> {
+        let Some(end) = record.end.clone() else {
+            return Ok(None);
+        };
+        let well = end.terminal_error_class.is_none();
+        let answer = match record.answer.as_ref().filter(|_| well) {
+            None => None,
+            Some(StoredAnswer { object, printed }) => {
+                let text = self.objects.get(object).await?;
+                Some(match printed {
+                    true => Answer::Stdout(text),
+                    false => Answer::File(text),
+                })
+            }
+        };
+        Ok(Some(JobSnapshot { answer, ..end }))
+    }
+
+    /// The write that makes this the end of a job: only to be made with the event that tells of it.
+    pub(crate) fn ending(job: &JobId, end: &JobSnapshot) -> Result<Write, Error> {
+        let key = keys::job(job)?;
+        let value = serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(end);
+        let value = value.map_err(|error| Error::damaged(&key, error))?;
+        let update = Update::default().set("end", value);
+        Ok(Write::update(key, update)
+            .when(Condition::Present)
+            .when(Condition::Lacks("end")))
+    }
+}
+
+/// Whether the conditions of a write held.
+pub(crate) fn held(written: Result<(), TableError>) -> Result<bool, Error> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(TableError::Conflict) => Ok(false),
+        Err(other) => Err(other.into()),
+    }
+}
