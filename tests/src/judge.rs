@@ -118,7 +118,9 @@ impl World {
     /// The findings of the doctor, with an operator's view.
     pub async fn doctor(&self) -> Vec<String> {
         let standing = &self.standing;
-        let jobs = towpath::doctor::seen(Some(&standing.process), Some(&standing.jobs)).await;
+        let (app, process) = (&standing.operator, Some(&standing.process));
+        let jobs = towpath::doctor::seen(app, process, Some(&standing.jobs)).await;
+        let jobs = jobs.unwrap();
         let found = standing.doctor.examine(&jobs).await.unwrap();
         found.iter().map(ToString::to_string).collect()
     }

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
+use crate::account;
 use crate::codebuild::CodeBuild;
 use crate::dynamodb::Database;
 use crate::events::Events;
@@ -204,6 +205,12 @@ impl Aws {
         body: &[u8],
     ) -> Result<Response, Refusal> {
         let caller = self.caller(parts, body)?;
+        let service = Authorization::read(parts).map(|authorization| authorization.service);
+        if let Some(service) = service.filter(|it| account::SERVICES.contains(it)) {
+            let text = String::from_utf8_lossy(body);
+            let (status, answer) = account::answer(service, &caller, &text);
+            return Ok(json_response(status, answer.to_string()));
+        }
         match target.split_once('.') {
             Some(("DynamoDB_20120810", operation)) => {
                 self.dynamodb(&services, &caller, operation, body)

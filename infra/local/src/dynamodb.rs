@@ -98,6 +98,7 @@ impl Database {
             "BatchWriteItem" => answer(body, |request| db.batch_write_item(request)),
             "CreateTable" => answer(body, |request| db.create_table(request)),
             "DeleteItem" => answer(body, |request| db.delete_item(request)),
+            "DeleteTable" => answer(body, |request| db.delete_table(request)),
             "DescribeTable" => answer(body, |request| db.describe_table(request)),
             "DescribeTimeToLive" => answer(body, |request| db.describe_time_to_live(request)),
             "GetItem" => answer(body, |request| db.get_item(request)),

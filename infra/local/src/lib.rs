@@ -3,6 +3,7 @@
 //! The local cloud is strict rather than complete: it refuses by name what it does not know, and checks every call against
 //! the policies in the template. Production is AWS.
 
+mod account;
 mod aws;
 mod cloud;
 mod codebuild;

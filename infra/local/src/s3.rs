@@ -148,6 +148,10 @@ impl S3Access for Policies {
         let action = match operation {
             "PutObject" => "s3:PutObject",
             "GetObject" | "HeadObject" => "s3:GetObject",
+            // What removes a deployment does; no function may.
+            "DeleteObject" => "s3:DeleteObject",
+            "ListObjectsV2" => "s3:ListBucket",
+            "DeleteBucket" => "s3:DeleteBucket",
             _ => {
                 return Err(s3_error!(
                     NotImplemented,
@@ -157,6 +161,7 @@ impl S3Access for Policies {
         };
         let resource = match cx.s3_path() {
             S3Path::Object { bucket, key } => format!("arn:aws:s3:::{bucket}/{key}"),
+            S3Path::Bucket { bucket } => format!("arn:aws:s3:::{bucket}"),
             _ => return Err(s3_error!(InvalidRequest)),
         };
         let signed = cx.credentials().is_some();

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use towpath_runner::Options;
 
-use crate::{demo, dev, doctor, remote};
+use crate::remote;
+#[cfg(feature = "local")]
+use crate::{demo, deploy, dev, doctor};
 
 /// Runs agent pipelines durably, with nothing to operate.
 #[derive(Parser)]
@@ -19,8 +21,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a pipeline on this machine, from a git repository to a merged commit, and show what it cost.
+    #[cfg(feature = "local")]
     Demo(demo::Options),
     /// Keep the local cloud up, with its HTTP API.
+    #[cfg(feature = "local")]
     Dev(dev::Options),
     /// Check pipeline files, and say what is wrong where.
     Check(remote::Check),
@@ -28,7 +32,14 @@ enum Command {
     Put(remote::Put),
     /// Print what the job of a run's step has printed.
     Logs(remote::Logs),
+    /// Deploy Towpath into your AWS account, or bring what is deployed up to this release.
+    #[cfg(feature = "local")]
+    Deploy(deploy::Options),
+    /// Remove a deployment from your AWS account. What holds data stays unless you ask for that too.
+    #[cfg(feature = "local")]
+    Destroy(deploy::Destroy),
     /// Name what does not fit: runs without a driver, executions and jobs without a run, overdue deliveries.
+    #[cfg(feature = "local")]
     Doctor(doctor::Options),
     /// Carry out one job in a build or container. What starts it there tells it which, by its environment.
     #[command(hide = true)]
@@ -48,11 +59,18 @@ pub fn main() -> ExitCode {
         // Plain blocking code, and the smallest process that will do: one of these stands beside each job.
         Command::Supervise { dir } => towpath_jobs_process::supervise(&dir),
         Command::Runner => runner(),
+        #[cfg(feature = "local")]
         Command::Demo(options) => run(demo::demo(options)),
+        #[cfg(feature = "local")]
         Command::Dev(options) => run(dev::dev(options)),
         Command::Check(options) => remote::check(&options),
         Command::Put(options) => run(remote::put(options)),
         Command::Logs(options) => run(remote::logs(options)),
+        #[cfg(feature = "local")]
+        Command::Deploy(options) => run(deploy::deploy(options)),
+        #[cfg(feature = "local")]
+        Command::Destroy(options) => run(deploy::destroy(options)),
+        #[cfg(feature = "local")]
         Command::Doctor(options) => run(doctor::doctor(options)),
     }
 }

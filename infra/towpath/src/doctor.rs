@@ -12,15 +12,25 @@ use towpath_clock::Clock;
 use towpath_engine::{JobId, JobRef};
 use towpath_jobs::Runtime;
 use towpath_jobs_process::ProcessRuntime;
-use towpath_service::{Config, Doctor, Finding, JobSeen};
+use towpath_service::{App, Config, Doctor, Finding, JobSeen};
+
+use crate::deploy::{Outputs, Session};
+use crate::standing::OF_OUTPUTS;
 
 /// The options of `towpath doctor`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Examine the local cloud that keeps its records in this directory, and is up. Otherwise the deployment that the
-    /// environment names: AWS credentials, RUNS_TABLE, EXECUTORS_TABLE, OUTPUTS_BUCKET and STATE_MACHINE_ARN.
+    /// environment names: AWS credentials, RUNS_TABLE, EXECUTORS_TABLE, OUTPUTS_BUCKET, STATE_MACHINE_ARN and
+    /// CODEBUILD_PROJECT.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Examine the deployment of this stack.
+    #[arg(long, value_name = "STACK", conflicts_with = "data")]
+    stack: Option<String>,
+    /// The region of the stack. AWS_REGION when not given, else that of the AWS profile.
+    #[arg(long, requires = "stack")]
+    region: Option<String>,
     /// Repair what is found.
     #[arg(long)]
     repair: bool,
@@ -45,9 +55,10 @@ pub async fn doctor(options: Options) -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<bool, String> {
-    let environment = match &options.data {
-        Some(dir) => kept(dir)?,
-        None => {
+    let environment = match (&options.data, &options.stack) {
+        (Some(dir), _) => kept(dir)?,
+        (None, Some(stack)) => of_stack(stack, options.region.as_deref())?,
+        (None, None) => {
             let environment: BTreeMap<String, String> = std::env::vars().collect();
             complete(&environment)?;
             environment
@@ -66,17 +77,12 @@ async fn run(options: &Options) -> Result<bool, String> {
     let process = process.map(|(jobs, program)| ProcessRuntime::new(jobs, program));
     let runtimes = process.clone().into_iter();
     let runtimes = runtimes.map(|process| Arc::new(process) as Arc<dyn Runtime>);
-    let (_, doctor) = Doctor::connect(&config, Clock::system(), runtimes.collect(), None);
-    let mut findings = doctor
-        .examine(&seen(process.as_ref(), jobs.as_deref()).await)
-        .await
-        .map_err(told)?;
+    let (app, doctor) = Doctor::connect(&config, Clock::system(), runtimes.collect(), None);
+    let look = async || seen(&app, process.as_ref(), jobs.as_deref()).await;
+    let mut findings = doctor.examine(&look().await?).await.map_err(told)?;
     if !findings.is_empty() {
         tokio::time::sleep(SECOND_LOOK).await;
-        let again = doctor
-            .examine(&seen(process.as_ref(), jobs.as_deref()).await)
-            .await
-            .map_err(told)?;
+        let again = doctor.examine(&look().await?).await.map_err(told)?;
         findings.retain(|finding| again.contains(finding));
     }
     if findings.is_empty() {
@@ -91,6 +97,18 @@ async fn run(options: &Options) -> Result<bool, String> {
         eprintln!("\n`--repair` repairs it.");
     }
     Ok(well)
+}
+
+/// The environment of a deployment, by the outputs of its stack.
+fn of_stack(stack: &str, region: Option<&str>) -> Result<BTreeMap<String, String>, String> {
+    let session = Session::open(region)?;
+    let outputs = Outputs::of(stack, &session)?;
+    let mut environment: BTreeMap<String, String> = std::env::vars().collect();
+    environment.extend(session.environment().clone());
+    for (variable, output) in OF_OUTPUTS {
+        environment.insert(variable.to_owned(), outputs.need(output)?);
+    }
+    Ok(environment)
 }
 
 /// What an environment must have to reach a deployment, and where it comes from.
@@ -118,7 +136,7 @@ fn complete(environment: &BTreeMap<String, String>) -> Result<(), String> {
     match missing.is_empty() {
         true => Ok(()),
         false => Err(format!(
-            "the environment names no deployment (for a local cloud, add --data DIR); these are not set:\n{}",
+            "the environment names no deployment (add --stack NAME, or --data DIR for a local cloud); these are not set:\n{}",
             missing.join("\n")
         )),
     }
@@ -142,8 +160,29 @@ async fn tell(doctor: &Doctor, finding: &Finding, repair: bool) -> bool {
     }
 }
 
-/// The jobs of the process runtime, as they are now.
-pub async fn seen(process: Option<&ProcessRuntime>, root: Option<&Path>) -> Vec<JobSeen> {
+/// The jobs of the runtimes that can list them, as they are now.
+///
+/// # Errors
+/// If CodeBuild does not answer.
+pub async fn seen(
+    app: &App,
+    process: Option<&ProcessRuntime>,
+    root: Option<&Path>,
+) -> Result<Vec<JobSeen>, String> {
+    let mut all = seen_processes(process, root).await;
+    if let Some(codebuild) = &app.codebuild {
+        let at_work = codebuild.at_work().await;
+        let at_work = at_work.map_err(|error| error.to_string())?;
+        all.extend(at_work.into_iter().map(|job| {
+            let runtime = codebuild.kind().to_owned();
+            let job = JobRef { job, runtime };
+            JobSeen { job, live: true }
+        }));
+    }
+    Ok(all)
+}
+
+async fn seen_processes(process: Option<&ProcessRuntime>, root: Option<&Path>) -> Vec<JobSeen> {
     let (Some(process), Some(root)) = (process, root) else {
         return Vec::new();
     };

@@ -99,6 +99,11 @@ impl Function for Http {
     }
 }
 
+/// A function that answers HTTP requests, as API Gateway or a function URL passes them on.
+pub fn http(router: Router) -> Arc<dyn Function> {
+    Arc::new(Http(router))
+}
+
 /// A function whose invocations may die, as they do with the sandbox they are in.
 struct Mortal {
     function: Arc<dyn Function>,

@@ -1,16 +1,32 @@
-//! The `towpath` command, as a library: Towpath on the local cloud, its client and its terminal.
+//! The `towpath` command, as a library: the client of a deployment, the runner of a job, and, with the feature `local`,
+//! Towpath on the local cloud and what deploys it.
 
-pub mod bill;
 pub mod cli;
-pub mod demo;
-pub mod dev;
-pub mod doctor;
-mod functions;
 pub mod pipeline_file;
 pub mod remote;
-pub mod sample;
-mod screen;
-mod signals;
-pub mod standing;
-mod summary;
 mod visible;
+
+#[cfg(feature = "local")]
+mod ask;
+#[cfg(feature = "local")]
+pub mod bill;
+#[cfg(feature = "local")]
+pub mod demo;
+#[cfg(feature = "local")]
+pub mod deploy;
+#[cfg(feature = "local")]
+pub mod dev;
+#[cfg(feature = "local")]
+pub mod doctor;
+#[cfg(feature = "local")]
+pub mod functions;
+#[cfg(feature = "local")]
+pub mod sample;
+#[cfg(feature = "local")]
+mod screen;
+#[cfg(feature = "local")]
+mod signals;
+#[cfg(feature = "local")]
+pub mod standing;
+#[cfg(feature = "local")]
+mod summary;

@@ -183,18 +183,22 @@ fn temporary() -> Result<TempDir, Error> {
     made.map_err(error)
 }
 
+/// The variables that name what a deployment consists of, and the outputs of its stack that say so.
+pub(crate) const OF_OUTPUTS: [(&str, &str); 5] = [
+    ("RUNS_TABLE", "RunsTable"),
+    ("EXECUTORS_TABLE", "ExecutorsTable"),
+    ("OUTPUTS_BUCKET", "OutputsBucket"),
+    ("STATE_MACHINE_ARN", "StateMachineArn"),
+    ("CODEBUILD_PROJECT", "JobsProject"),
+];
+
 /// The environment in which an operator's commands reach this cloud: they break nothing on purpose.
 fn operators(
     mut environment: BTreeMap<String, String>,
     cloud: &Cloud,
 ) -> Result<BTreeMap<String, String>, Error> {
     environment.extend(cloud.aws_environment("operator"));
-    for (variable, output) in [
-        ("RUNS_TABLE", "RunsTable"),
-        ("EXECUTORS_TABLE", "ExecutorsTable"),
-        ("OUTPUTS_BUCKET", "OutputsBucket"),
-        ("STATE_MACHINE_ARN", "StateMachineArn"),
-    ] {
+    for (variable, output) in OF_OUTPUTS {
         let value = cloud.output(output);
         let value = value.ok_or_else(|| error(format!("the template has no output {output}")))?;
         environment.insert(variable.to_owned(), value);
@@ -239,7 +243,8 @@ async fn stop_all(process: &ProcessRuntime, root: &Path) {
 }
 
 /// The template, where this command was built from.
-fn template() -> PathBuf {
+/// The path of the template, in the sources.
+pub fn template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml")
 }
 

@@ -74,6 +74,10 @@ enum Call {
     },
     /// Gets an object.
     Get { key: String },
+    /// Lists some of the keys there are.
+    List,
+    /// Deletes an object, or with an empty key the bucket itself.
+    Delete { key: String },
 }
 
 /// A URL by which whoever has it fetches one object, without a key of their own.
@@ -158,6 +162,39 @@ impl Bucket {
         self.operation.invoke(Call::Get { key }).await
     }
 
+    /// Deletes the bucket with all that is in it, and returns how many objects that were: for an operator, never for a
+    /// request.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub async fn delete_with_all_objects(&self) -> Result<u64, String> {
+        let told = |error: SdkError<Refused, HttpResponse>| match error.as_service_error() {
+            Some(refused) => refused.to_string(),
+            None => "S3 did not answer".to_owned(),
+        };
+        let mut deleted = 0;
+        loop {
+            let listed = self.operation.invoke(Call::List).await.map_err(told)?;
+            let text = String::from_utf8_lossy(&listed).into_owned();
+            let keys = text.split("<Key>").skip(1);
+            let keys = keys.filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()));
+            let keys: Vec<String> = keys.collect();
+            if keys.is_empty() {
+                break;
+            }
+            for key in keys {
+                self.operation
+                    .invoke(Call::Delete { key })
+                    .await
+                    .map_err(told)?;
+                deleted += 1;
+            }
+        }
+        let key = String::new();
+        let gone = self.operation.invoke(Call::Delete { key }).await;
+        gone.map(|_| deleted).map_err(told)
+    }
+
     /// A URL to fetch an object by, from `now` (by the system's clock: S3 judges it by its own) for `valid`, at most a
     /// week. Whether there is such an object is not looked up.
     ///
@@ -211,6 +248,16 @@ impl Call {
                     )
                     .header("x-amz-content-sha256", hex(&sha256));
                 (request, SdkBody::from(body))
+            }
+            Self::List => {
+                let request = http::Request::get("/?list-type=2")
+                    .header("x-amz-content-sha256", hex(&Sha256::digest(b"")));
+                (request, SdkBody::empty())
+            }
+            Self::Delete { key } => {
+                let request = http::Request::delete(format!("/{key}"))
+                    .header("x-amz-content-sha256", hex(&Sha256::digest(b"")));
+                (request, SdkBody::empty())
             }
             Self::Get { key } => {
                 let request = http::Request::get(format!("/{key}"))

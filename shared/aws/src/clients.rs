@@ -8,10 +8,12 @@ use aws_sdk_dynamodb::config::{
     self, AppName, BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use crate::account::Account;
 use crate::bucket::{Bucket, Setup, Signer};
 use crate::codebuild::CodeBuild;
 use crate::event_bus::EventBus;
@@ -148,6 +150,32 @@ impl Clients {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             sfn: aws_sdk_sfn::Client::from_conf(sfn),
         }
+    }
+
+    /// The account that the credentials are of. `endpoint` is where to ask, if not at AWS.
+    pub fn account(&self, endpoint: Option<&str>) -> Account {
+        Account::new(endpoint, &self.s3)
+    }
+
+    /// Deletes a table, whether it is protected from that or not. One that is not there is deleted.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub async fn delete_table(&self, name: &str) -> Result<(), String> {
+        let tables = &self.dynamodb;
+        let open = tables.update_table().table_name(name);
+        let opened = open.deletion_protection_enabled(false).send().await;
+        match opened.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
+            Err(error) if error.is_resource_not_found_exception() => return Ok(()),
+            // It was not protected; if it is something else, the deletion tells.
+            Err(_) | Ok(_) => {}
+        }
+        let deleted = tables.delete_table().table_name(name).send().await;
+        deleted.map(|_| ()).map_err(|error| {
+            let refused = error.as_service_error();
+            let message = refused.and_then(ProvideErrorMetadata::message);
+            message.unwrap_or("DynamoDB did not answer").to_owned()
+        })
     }
 
     /// The bucket of this name.

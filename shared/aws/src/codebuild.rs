@@ -208,9 +208,18 @@ impl CodeBuild {
     /// # Errors
     /// If CodeBuild does not answer.
     pub async fn look(&self, id: &str) -> Result<Option<Build>, CodeBuildError> {
-        let answer = self.0.call("BatchGetBuilds", json!({ "ids": [id] })).await;
+        let found = self.look_at(&[id.to_owned()]).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Looks at builds, at most 100. One that is not there, or not any more, is left out.
+    ///
+    /// # Errors
+    /// If CodeBuild does not answer.
+    pub async fn look_at(&self, ids: &[String]) -> Result<Vec<Build>, CodeBuildError> {
+        let answer = self.0.call("BatchGetBuilds", json!({ "ids": ids })).await;
         let builds: Builds = read(answer.map_err(failed)?)?;
-        Ok(builds.builds.into_iter().next().map(Build::of))
+        Ok(builds.builds.into_iter().map(Build::of).collect())
     }
 
     /// Asks a build to end. One that has ended stays as it is.

@@ -1,6 +1,7 @@
 //! The AWS clients that every function is given: one way to configure them, a hook for instruments, and what an error
 //! means.
 
+mod account;
 mod bucket;
 mod clients;
 mod codebuild;
@@ -11,6 +12,7 @@ mod secrets;
 mod settings;
 mod trouble;
 
+pub use account::{Account, AccountError, Identity, Quota};
 pub use bucket::{Bucket, Presigned, Refused};
 pub use clients::Clients;
 pub use codebuild::{Build, BuildStatus, CodeBuild, CodeBuildError, FailedPhase, StartBuild};

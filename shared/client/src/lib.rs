@@ -38,17 +38,17 @@ impl Client {
     /// A client of the API at `base`, with this key; without one, every call is refused.
     pub fn new(base: &str, key: Option<Key>) -> Self {
         let tls = ClientConfig::builder();
-        // Without a root certificate of the system no `https` address is trusted. Plain `http` needs none, and reading
-        // them takes a while.
+        // Reading the system's certificates takes a while, and plain `http` needs none. Where the system has none, as in
+        // many containers, those that are built in are trusted.
         let tls = match base
             .starts_with("https:")
             .then(|| tls.clone().with_native_roots())
         {
-            Some(Ok(tls)) => tls.with_no_client_auth(),
-            Some(Err(_)) | None => tls
-                .with_root_certificates(RootCertStore::empty())
-                .with_no_client_auth(),
+            Some(Ok(native)) => native,
+            Some(Err(_)) => tls.with_webpki_roots(),
+            None => tls.with_root_certificates(RootCertStore::empty()),
         };
+        let tls = tls.with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
         let connector = connector.https_or_http().enable_http1().build();
         let http = Hyper::builder(TokioExecutor::new()).build(connector);

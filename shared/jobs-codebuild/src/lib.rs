@@ -103,6 +103,24 @@ impl CodeBuildRuntime {
         Ok(job)
     }
 
+    /// The jobs that builds are at work for, of the 100 newest builds.
+    ///
+    /// # Errors
+    /// If CodeBuild does not answer.
+    pub async fn at_work(&self) -> Result<Vec<JobId>, Unreadable> {
+        let newest = self.codebuild.newest(&self.project).await;
+        let newest = newest.map_err(unreadable)?;
+        if newest.is_empty() {
+            return Ok(Vec::new());
+        }
+        let builds = self.codebuild.look_at(&newest).await.map_err(unreadable)?;
+        let live = builds
+            .iter()
+            .filter(|it| it.status == BuildStatus::InProgress);
+        let jobs = live.filter_map(|build| build.variables.get(JOB)?.parse().ok());
+        Ok(jobs.collect())
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp(self.clock.now_ms())
     }

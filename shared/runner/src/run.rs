@@ -18,7 +18,7 @@ use crate::tell::Telling;
 /// The pause between two looks at what the command has printed.
 const LOOK: Duration = Duration::from_millis(500);
 /// The longest time for which nothing is asked or told.
-const HEARTBEAT: Duration = Duration::from_secs(20);
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The pause between two measurements of the command.
 const MEASURE: Duration = Duration::from_secs(60);
 /// The time that a command has to tidy up when the machine is taken away.

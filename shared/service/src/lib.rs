@@ -59,7 +59,7 @@ pub use event::{Entry, JobEvent, Settle, Token};
 pub use logs::init_logs;
 pub use poll::Poll;
 pub use random::Random;
-pub use runners::{News, RunnerRefused, Runners, RunnersJob};
+pub use runners::{Manifests, News, RunnerRefused, Runners, RunnersJob};
 pub use runs::Runs;
 pub use secrets::AgentSecrets;
 pub use settler::Settler;

@@ -3,12 +3,16 @@
 //! A runner proves itself with its job's start code, once, and from then on with a token of its own making, which dies with
 //! the job. It learns its manifest, hands in the answer, and appends events, the last of which is the end of the job.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use serde_json::Value;
 use towpath_aws::EventBus;
+use towpath_clock::Clock;
 use towpath_engine::{Head, JobId, Phase, Timestamp};
 use towpath_jobs::{
-    Answer, BatchError, EventBatch, EventKind, JobRequest, JobSnapshot, JobStatus, Registry,
-    RunnerEvent, error_class,
+    Answer, BatchError, EventBatch, EventKind, JobRequest, JobSnapshot, JobStatus, RunnerEvent,
+    error_class,
 };
 use towpath_jobs_codebuild::hash;
 use towpath_store::{Appended, Claimed, JobRecord, JobRecords, JobStop, Store};
@@ -19,12 +23,43 @@ use crate::{Error, Ports};
 /// Speaks with the runners of jobs.
 #[derive(Clone)]
 pub struct Runners {
-    store: Store,
     records: JobRecords,
-    runtimes: Registry,
-    jobs: Jobs,
-    ports: Ports,
+    manifests: Arc<dyn Manifests>,
+    clock: Clock,
     news: News,
+}
+
+/// What jobs are to do.
+#[async_trait]
+pub trait Manifests: Send + Sync {
+    /// What a job is to do, as things are now.
+    ///
+    /// # Errors
+    /// [`RunnerRefused::Over`] if nobody waits for the job any more.
+    async fn manifest(&self, job: &JobId) -> Result<JobRequest, RunnerRefused>;
+}
+
+/// The jobs of runs: what the run's call asks for.
+struct OfRuns {
+    store: Store,
+    jobs: Jobs,
+}
+
+#[async_trait]
+impl Manifests for OfRuns {
+    async fn manifest(&self, job: &JobId) -> Result<JobRequest, RunnerRefused> {
+        let loaded = self.store.load(&job.run()).await?;
+        let loaded = loaded.ok_or(RunnerRefused::Over)?;
+        let run = &loaded.run;
+        let call = match &run.step.phase {
+            Phase::Calling(call) if call.id == *job && !is_ending(&run.head) => call.clone(),
+            _ => return Err(RunnerRefused::Over),
+        };
+        match self.jobs.request(run, &call, true).await? {
+            Ok(request) => Ok(request),
+            Err(refused) => Err(RunnerRefused::NoWork(refused.to_string())),
+        }
+    }
 }
 
 /// Where the end of a job is told.
@@ -92,14 +127,19 @@ impl RunnersJob {
 
 impl Runners {
     pub(crate) fn new(ports: Ports, jobs: Jobs) -> Self {
+        let store = ports.store;
         Self {
-            store: ports.store.clone(),
-            records: ports.store.jobs(),
-            runtimes: ports.runtimes.clone(),
-            jobs,
-            news: ports.news.clone(),
-            ports,
+            records: store.jobs(),
+            manifests: Arc::new(OfRuns { store, jobs }),
+            clock: ports.clock,
+            news: ports.news,
         }
+    }
+
+    /// The same, with jobs that are told from elsewhere what to do.
+    #[must_use]
+    pub fn with_manifests(self, manifests: Arc<dyn Manifests>) -> Self {
+        Self { manifests, ..self }
     }
 
     /// Checks a start code, which is still good.
@@ -152,7 +192,7 @@ impl Runners {
         if record.stop.is_some() {
             return Err(RunnerRefused::Over);
         }
-        let now = self.ports.now();
+        let now = Timestamp(self.clock.now_ms());
         if record.code_until.is_none_or(|until| until < now) {
             return Err(RunnerRefused::CodeExpired);
         }
@@ -183,18 +223,7 @@ impl Runners {
         if of.is_over() || of.stop().is_some() {
             return Err(RunnerRefused::Over);
         }
-        let job = of.job();
-        let loaded = self.store.load(&job.run()).await?;
-        let loaded = loaded.ok_or(RunnerRefused::Over)?;
-        let run = &loaded.run;
-        let call = match &run.step.phase {
-            Phase::Calling(call) if call.id == *job && !is_ending(&run.head) => call.clone(),
-            _ => return Err(RunnerRefused::Over),
-        };
-        match self.jobs.request(run, &call, true).await? {
-            Ok(request) => Ok(request),
-            Err(refused) => Err(RunnerRefused::NoWork(refused.to_string())),
-        }
+        self.manifests.manifest(of.job()).await
     }
 
     /// Keeps the answer of a job's command. It counts once the job has ended.
@@ -250,19 +279,6 @@ impl Runners {
         if let Err(error) = bus.put("towpath.jobs", "Job State Change", &detail).await {
             tracing::warn!(%job, "the end of a job could not be told: {error}");
         }
-    }
-
-    /// The kinds of the runtimes whose jobs have runners.
-    pub fn kinds(&self) -> Vec<&'static str> {
-        let kinds = self.runtimes.kinds().into_iter();
-        kinds
-            .filter(|kind| self.runtimes.asks_for_manifest(kind))
-            .collect()
-    }
-
-    /// The time.
-    pub fn now(&self) -> Timestamp {
-        self.ports.now()
     }
 }
 

@@ -17,7 +17,9 @@ steps:
 
 async fn findings(world: &World) -> Vec<Finding> {
     let standing = &world.standing;
-    let jobs = towpath::doctor::seen(Some(&standing.process), Some(&standing.jobs)).await;
+    let (app, process) = (&standing.operator, Some(&standing.process));
+    let jobs = towpath::doctor::seen(app, process, Some(&standing.jobs)).await;
+    let jobs = jobs.unwrap();
     standing
         .doctor
         .examine(&jobs)
