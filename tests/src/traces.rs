@@ -160,6 +160,7 @@ pub async fn start_by_hand(world: &World, job: &JobId, command: &[&str]) {
         env: std::collections::BTreeMap::new(),
         secrets: Vec::new(),
         checkout: None,
+        events: None,
         image: None,
         resources: None,
     };

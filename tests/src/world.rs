@@ -30,6 +30,7 @@ pub struct Worlds {
     clock: Option<Clock>,
     deaths: Option<Deaths>,
     builds: bool,
+    port: u16,
 }
 
 impl Worlds {
@@ -42,6 +43,7 @@ impl Worlds {
             clock: None,
             deaths: None,
             builds: false,
+            port: 0,
         }
     }
 
@@ -85,6 +87,12 @@ impl Worlds {
         }
     }
 
+    /// Serves at this port.
+    #[must_use]
+    pub fn at(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
     /// Lets invocations die.
     #[must_use]
     pub fn mortal(self, deaths: Deaths) -> Self {
@@ -104,7 +112,7 @@ impl Worlds {
         let clock = port.map_or(clock, |_| Clock::system());
         let plan = Plan {
             data: self.data.clone(),
-            port: 0,
+            port: self.port,
             clock: clock.clone(),
             schedules: port.is_some(),
             environment: self.environment.clone(),

@@ -146,6 +146,7 @@ impl Bench {
             env: BTreeMap::new(),
             secrets: Vec::new(),
             checkout: None,
+            events: None,
             image: None,
             resources: None,
         })

@@ -21,6 +21,9 @@ pub struct Command {
     /// Environment variables. Names beginning with `TOWPATH_` are the engine's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, EnvValue>,
+    /// The form of what the command prints, if events can be made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventFormat>,
     /// The container image that the command runs in, by digest, where jobs run in containers. The deployment's own when
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +47,16 @@ pub enum CheckoutMode {
     Read,
     /// A working copy; when the command succeeds its changes are committed and the branch is pushed.
     Write,
+}
+
+/// A form in which an agent's command line prints what it does, line by line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventFormat {
+    /// `claude --print --verbose --output-format stream-json`.
+    ClaudeStreamJson,
+    /// `goose run --output-format stream-json`.
+    Goose,
 }
 
 /// The processors and memory of a job's machine. The smallest machine that has both is taken.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    Binding, CheckoutMode, Command, EnvValue, Place, Probe, Question, Resources, Simulated,
+    Binding, CheckoutMode, Command, EnvValue, EventFormat, Place, Probe, Question, Resources,
+    Simulated,
 };
 
 /// The fields of a binding.
@@ -19,6 +20,7 @@ pub(crate) struct Fields {
     command: Option<Vec<String>>,
     checkout: Option<CheckoutMode>,
     env: Option<BTreeMap<String, EnvValue>>,
+    events: Option<EventFormat>,
     image: Option<String>,
     resources: Option<Resources>,
     on: Option<Place>,
@@ -43,6 +45,7 @@ pub(crate) struct ProbeFields {
     command: Option<Vec<String>>,
     checkout: Option<CheckoutMode>,
     env: Option<BTreeMap<String, EnvValue>>,
+    events: Option<EventFormat>,
     image: Option<String>,
     resources: Option<Resources>,
     on: Option<Place>,
@@ -61,6 +64,7 @@ macro_rules! command {
             command: $fields.command.ok_or("missing field `command`")?,
             checkout: $fields.checkout.unwrap_or_default(),
             env: $fields.env.unwrap_or_default(),
+            events: $fields.events,
             image: $fields.image,
             resources: $fields.resources,
             on: $fields.on,
@@ -86,6 +90,7 @@ impl TryFrom<Fields> for Binding {
                     ("command", fields.command.is_some()),
                     ("checkout", fields.checkout.is_some()),
                     ("env", fields.env.is_some()),
+                    ("events", fields.events.is_some()),
                     ("image", fields.image.is_some()),
                     ("resources", fields.resources.is_some()),
                     ("on", fields.on.is_some()),

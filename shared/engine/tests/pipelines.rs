@@ -244,7 +244,7 @@ fn a_step_that_is_not_enabled_is_part_of_no_run() {
 fn a_command_says_where_it_runs_in_what_and_is_read_under_its_old_name() {
     let pinned = format!("registry.example/team/agent@sha256:{}", "0a".repeat(32));
     let full = json!({
-        "kind": "command", "command": ["x"], "checkout": "none", "image": pinned,
+        "kind": "command", "command": ["x"], "checkout": "none", "events": "goose", "image": pinned,
         "resources": {"cpus": 4, "memoryMb": 8192}, "on": {"executor": ["git"]},
     });
     let read = pipeline(json!([runs(full.clone())]));

@@ -384,15 +384,22 @@ impl Runtime for CodeBuildRuntime {
     }
 }
 
-/// What was printed, if the event tells of that.
+/// What was printed, if the event tells of that: a text of the model is, on the standard output.
 fn printed(event: &towpath_jobs::RunnerEvent) -> Option<LogPart> {
     let word = |name: &str| event.data.get(name).and_then(|value| value.as_str());
-    let stream = match word("stream").filter(|_| event.kind == EventKind::Notification)? {
-        "stdout" => LogStream::Stdout,
-        "stderr" => LogStream::Stderr,
+    let text = word("text")?.to_owned();
+    let stream = match (event.kind, word("stream")) {
+        (EventKind::Notification, Some("stdout")) => LogStream::Stdout,
+        (EventKind::Notification, Some("stderr")) => LogStream::Stderr,
+        (EventKind::AssistantText, _) => {
+            let text = format!("{text}\n");
+            return Some(LogPart {
+                stream: LogStream::Stdout,
+                text,
+            });
+        }
         _ => return None,
     };
-    let text = word("text")?.to_owned();
     Some(LogPart { stream, text })
 }
 

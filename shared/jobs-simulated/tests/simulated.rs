@@ -48,6 +48,7 @@ impl Subject for Script {
             env: BTreeMap::new(),
             secrets: Vec::new(),
             checkout: None,
+            events: None,
             image: None,
             resources: None,
         })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use towpath_auth::Secret;
-use towpath_engine::{JobId, StepIndex, WorkspaceId};
+use towpath_engine::{EventFormat, JobId, StepIndex, WorkspaceId};
 
 use crate::{Checkout, CommandWork, InputFile, JobRequest, Work};
 
@@ -36,6 +36,8 @@ struct Line {
     /// What must not be kept of what the command prints and answers.
     secrets: Vec<String>,
     checkout: Option<Checkout>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    events: Option<EventFormat>,
     context: serde_json::Value,
     inputs: Vec<NamedBytes>,
     max_run_ms: u64,
@@ -83,6 +85,7 @@ impl JobRequest {
                 .map(|it| it.expose().to_owned())
                 .collect(),
             checkout: work.checkout.clone(),
+            events: work.events,
             context: self.context.clone(),
             inputs: inputs.collect(),
             max_run_ms: u64::try_from(self.max_run.as_millis()).unwrap_or(u64::MAX),
@@ -130,6 +133,7 @@ impl JobRequest {
                 env: line.env,
                 secrets: line.secrets.into_iter().map(Secret::new).collect(),
                 checkout: line.checkout,
+                events: line.events,
                 image: None,
                 resources: None,
             }),
@@ -168,6 +172,7 @@ mod tests {
                     base: None,
                     access: Access::Write,
                 }),
+                events: Some(EventFormat::Goose),
                 image: None,
                 resources: None,
             }),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use towpath_auth::Secret;
 use towpath_engine::{
-    CheckoutMode, Command, EnvValue, JobId, Repository, Resources, SecretName, Simulated,
-    StepIndex, WorkspaceId,
+    CheckoutMode, Command, EnvValue, EventFormat, JobId, Repository, Resources, SecretName,
+    Simulated, StepIndex, WorkspaceId,
 };
 
 use crate::{Contract, StartError};
@@ -90,6 +90,8 @@ pub struct CommandWork {
     pub secrets: Vec<Secret>,
     /// The working copy the program starts in. Without one it starts in an empty directory.
     pub checkout: Option<Checkout>,
+    /// The form of what the program prints, if events can be made of it.
+    pub events: Option<EventFormat>,
     /// The container image that the program runs in, by digest, where it runs in a container.
     pub image: Option<String>,
     /// The processors and memory that the program needs, where it gets a machine of its own.
@@ -160,6 +162,7 @@ impl JobRequest {
             env: environment(command, contract, &given.secrets)?,
             secrets: given.secrets.into_values().collect(),
             checkout: checkout(command.checkout, contract, repository)?,
+            events: command.events,
             image: command.image.clone(),
             resources: command.resources,
         };

@@ -7,6 +7,7 @@
 //!
 //! [`ProcessRuntime`]: towpath_jobs_process::ProcessRuntime
 
+mod adapters;
 mod api;
 mod print;
 mod run;

@@ -116,6 +116,9 @@ impl<'a> Job<'a> {
             job: options.job.clone(),
             ..request
         };
+        if let Work::Command(work) = &request.work {
+            telling.reads(work.events);
+        }
         if let Err(error) = runtime.start(&request).await {
             return Ok(match error {
                 StartError::Refused(why) => not_started(why),

@@ -3,19 +3,23 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
-use towpath_engine::JobId;
+use towpath_engine::{EventFormat, JobId};
 use towpath_jobs::{
     BATCH_MAX, EVENT_VERSION, EventBatch, EventKind, JobSnapshot, LogPart, LogStream, RunnerEvent,
 };
 
+use crate::adapters::Lines;
+
 /// The most bytes of text of one event. Whole lines that come together are told together.
 const EVENT_TEXT: usize = 4 * 1024;
-/// The most bytes of text of one batch.
-const BATCH_TEXT: usize = 512 * 1024;
+/// The most bytes of the events of one batch, unless one alone is larger; a batch of 1 MiB is taken.
+const BATCH_BYTES: usize = 512 * 1024;
 
 /// Events that were not sent yet.
 pub(crate) struct Telling {
     job: JobId,
+    /// What makes events of printed lines.
+    adapter: Option<Lines>,
     next_seq: u64,
     last_ms: u64,
     waiting: Vec<RunnerEvent>,
@@ -25,10 +29,16 @@ impl Telling {
     pub(crate) fn new(job: &JobId) -> Self {
         Self {
             job: job.clone(),
+            adapter: None,
             next_seq: 0,
             last_ms: 0,
             waiting: Vec::new(),
         }
+    }
+
+    /// Makes events of what the command prints in this form.
+    pub(crate) fn reads(&mut self, format: Option<EventFormat>) {
+        self.adapter = format.map(Lines::new);
     }
 
     /// Adds an event.
@@ -53,9 +63,15 @@ impl Telling {
     /// Adds what was printed.
     pub(crate) fn printed(&mut self, parts: Vec<LogPart>) {
         for part in parts {
-            let stream = match part.stream {
-                LogStream::Stdout => "stdout",
-                LogStream::Stderr => "stderr",
+            let stream = match (part.stream, &mut self.adapter) {
+                (LogStream::Stdout, Some(adapter)) => {
+                    for (kind, data) in adapter.read(&part.text) {
+                        self.add(kind, data);
+                    }
+                    continue;
+                }
+                (LogStream::Stdout, None) => "stdout",
+                (LogStream::Stderr, _) => "stderr",
             };
             for text in in_lines(&part.text) {
                 let data = json!({ "stream": stream, "text": text });
@@ -66,6 +82,10 @@ impl Telling {
 
     /// Adds the end of the job. The answer is handed in by itself.
     pub(crate) fn end(&mut self, end: &JobSnapshot) {
+        let rest = self.adapter.as_mut().map(Lines::rest).unwrap_or_default();
+        for (kind, data) in rest {
+            self.add(kind, data);
+        }
         let told = JobSnapshot {
             answer: None,
             ..end.clone()
@@ -81,13 +101,9 @@ impl Telling {
     pub(crate) fn batch(&self) -> Option<EventBatch> {
         let mut bytes = 0;
         let fits = |event: &&RunnerEvent| {
-            bytes += 64
-                + event
-                    .data
-                    .get("text")
-                    .and_then(Value::as_str)
-                    .map_or(0, str::len);
-            bytes <= BATCH_TEXT
+            let first = bytes == 0;
+            bytes += 64 + encoded(&event.data);
+            first || bytes <= BATCH_BYTES
         };
         let events: Vec<_> = self
             .waiting
@@ -108,6 +124,11 @@ impl Telling {
         self.waiting
             .drain(..batch.events.len().min(self.waiting.len()));
     }
+}
+
+/// The bytes that an event's data takes on the wire: a control character takes six.
+fn encoded(data: &Map<String, Value>) -> usize {
+    serde_json::to_string(data).map_or(0, |text| text.len())
 }
 
 /// A text in pieces of whole lines, each of at most [`EVENT_TEXT`] bytes, a longer line cut between characters.
@@ -151,7 +172,7 @@ mod tests {
     #[test]
     fn a_batch_stays_the_next_one_until_it_was_sent_and_none_is_too_large() {
         let mut telling = Telling::new(&"job_01ARZ3NDEKTSV4RRFFQ69G5FAV-7".parse().unwrap());
-        let text = "x".repeat(EVENT_TEXT);
+        let text = "x\u{1}".repeat(EVENT_TEXT / 2);
         for _ in 0..1000 {
             let stream = LogStream::Stdout;
             telling.printed(vec![LogPart {
@@ -169,6 +190,6 @@ mod tests {
             batches += 1;
         }
         assert!(seen.into_iter().eq(0..1000));
-        assert!(batches >= 1000 / 126, "{batches}");
+        assert!(batches >= 1000 / 36, "{batches}");
     }
 }

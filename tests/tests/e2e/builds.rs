@@ -1,7 +1,7 @@
 //! Steps whose jobs are builds: CodeBuild's, as the local cloud has it, with a `towpath runner` in each.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use towpath_api_types::RunView;
+use towpath_aws::{Clients, CodeBuildError, Settings, StartBuild};
 use towpath_engine::{FailureKind, JobId, RunId, Status};
 use towpath_local::BuildWeather;
 use towpath_tests::{World, Worlds};
@@ -308,17 +309,131 @@ async fn what_codebuild_never_takes_fails_the_run_with_its_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replies_that_are_lost_start_no_second_build() {
+    // Some, which one start gets over; and all those of several, while what is left of the step's time grows less: CodeBuild
+    // would refuse the same token with another time-out.
+    for limit in [2, 16] {
+        let dir = tempfile::tempdir().unwrap();
+        let trace = dir.path().join("trace");
+        let faults = format!("lost=1,only=StartBuild,limit={limit}");
+        let world = on_builds().with_faults(&faults).start().await;
+        let run = world
+            .run(&job(&format!("echo begun >> {}", trace.display())))
+            .await;
+        done(&world.watch_slowly(&run).await);
+        assert_eq!(lines(&trace), 1);
+        world.standing.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_outlives_the_cloud_and_its_runner_goes_on_when_that_is_back() {
     let dir = tempfile::tempdir().unwrap();
-    let trace = dir.path().join("trace");
-    let world = on_builds()
-        .with_faults("lost=1,only=StartBuild,limit=2")
-        .start()
+    let (data, trace, go) = (
+        dir.path().join("data"),
+        dir.path().join("trace"),
+        dir.path().join("go"),
+    );
+    let script = format!(
+        "echo begun >> {}; until [ -e {} ]; do sleep 0.1; done; echo told",
+        trace.display(),
+        go.display()
+    );
+    // The same address before and after: builds know no other.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let worlds = on_builds().on(&data).at(port);
+    let world = worlds.start().await;
+    let run = world.run(&job(&script)).await;
+    let job = begun(&world, &run, &trace).await;
+    world.standing.stop().await;
+    // While nothing answers, the command ends, and its runner has its end to tell.
+    std::fs::write(&go, "").unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(runners(&job).len(), 1, "it waits for somebody to tell");
+    let world = worlds.start().await;
+    done(&world.watch_slowly(&run).await);
+    assert_eq!(
+        (world.output(&run, 0).await.trim(), lines(&trace)),
+        ("told", 1)
+    );
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_come_back_without_their_executions_are_driven_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, go) = (dir.path().join("data"), dir.path().join("go"));
+    let waits = format!(
+        "until [ -e {} ]; do sleep 0.1; done; echo worked",
+        go.display()
+    );
+    let asks = "{ id: asks, steps: [{ agentKind: writer, requiresApproval: true, runtime: { kind: simulated, output: A draft. } }] }";
+    let worlds = on_builds().on(&data);
+    let world = worlds.start().await;
+    let asking = world.run(asks).await;
+    let question = world.asked_soon(&asking).await;
+    let working = world.run(&job(&waits)).await;
+    world.soon(&working, |view| waited(view).is_some()).await;
+    world.standing.stop().await;
+    // As after a restore from a backup: the tables, and nothing of Step Functions; the builds have gone meanwhile.
+    for entry in std::fs::read_dir(&data).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("executions.db") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    std::fs::write(&go, "").unwrap();
+    let world = worlds.start().await;
+    assert_eq!(world.executions().await, []);
+    let driven = async || world.executions().await.len() == 2;
+    world.when(Duration::from_secs(1), driven).await;
+    world.approve(&asking, &question).await;
+    done(&world.end(&asking).await);
+    done(&world.watch_slowly(&working).await);
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_works_for_nobody_is_found_by_the_doctor() {
+    let world = on_builds().start().await;
+    let slow = BuildWeather {
+        provisioning: Duration::from_secs(1 << 40),
+        ..BuildWeather::default()
+    };
+    world.standing.cloud.set_build_weather(slow);
+    let environment = world.standing.cloud.aws_environment("operator");
+    let settings = Settings::from_lookup(|name| environment.get(name).cloned()).unwrap();
+    let codebuild = Clients::connect(&settings, None).codebuild;
+    let job = "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-1";
+    let build = StartBuild {
+        project: world.standing.cloud.output("JobsProject").unwrap(),
+        token: job.to_owned(),
+        variables: [("TOWPATH_RUN_ID".to_owned(), job.to_owned())].into(),
+        image: None,
+        compute_type: None,
+        timeout_minutes: 5,
+        queued_timeout_minutes: 5,
+    };
+    let id = codebuild.start(&build).await.unwrap();
+    // The same token with other parameters is no repetition.
+    let other = StartBuild {
+        timeout_minutes: 6,
+        ..build.clone()
+    };
+    let refused = codebuild.start(&other).await.unwrap_err();
+    assert!(matches!(refused, CodeBuildError::Refused(_)), "{refused}");
+    assert_eq!(codebuild.start(&build).await.as_ref(), Ok(&id));
+    let found = world.doctor().await;
+    assert_eq!(found, [format!("{job} is at work for nobody: stop it")]);
+    codebuild.stop(&id).await.unwrap();
+    world
+        .when(Duration::from_millis(1), async || {
+            world.doctor().await.is_empty()
+        })
         .await;
-    let run = world
-        .run(&job(&format!("echo begun >> {}", trace.display())))
-        .await;
-    done(&world.end_soon(&run).await);
-    assert_eq!(lines(&trace), 1);
     world.standing.stop().await;
 }
 

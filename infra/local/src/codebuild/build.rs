@@ -307,6 +307,7 @@ impl CodeBuild {
                 env,
                 secrets: Vec::new(),
                 checkout: None,
+                events: None,
                 image: None,
                 resources: None,
             }),

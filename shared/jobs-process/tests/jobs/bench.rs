@@ -149,6 +149,7 @@ pub(crate) fn command(words: &[&str]) -> JobRequest {
             env: BTreeMap::new(),
             secrets: Vec::new(),
             checkout: None,
+            events: None,
             image: None,
             resources: None,
         }),
