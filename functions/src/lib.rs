@@ -8,6 +8,8 @@ pub mod poll_job;
 pub mod settle;
 pub mod tick;
 
+/// `admin`: definitions, API keys and secrets, over HTTP.
+pub use towpath_http::admin;
 /// `resolve-decision`: every answer of a human, over HTTP.
 pub use towpath_http::answers as resolve_decision;
 /// `events`: the events of runs, streamed over HTTP.

@@ -24,6 +24,7 @@ async fn main() {
         port: 0,
         clock: Clock::system(),
         schedules: false,
+        runner: None,
         commands: "process",
         environment: Default::default(),
         lambda_url: None,

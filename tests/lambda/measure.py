@@ -5,8 +5,9 @@
 
 Each binary is started as Lambda starts it, against a runtime API of our own on loopback that has no work for it. A
 binary that does not come up, is missing or is larger than the target fails the measurement; memory and times are shown
-beside their targets and fail nothing, since they depend on the machine. Binaries for another architecture are weighed
-but not started. `--json` prints the same for machines.
+beside their targets and fail nothing, since they depend on the machine. Binaries for another architecture are started
+under qemu-user where that is there (their times and memory are then qemu's, and not shown), and else only weighed.
+`--json` prints the same for machines.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import struct
 import subprocess
@@ -106,13 +108,19 @@ def environment(name, api, tls):
     }
 
 
-def start(name, binary, tls=False):
+def emulator(arch):
+    """What starts a binary for another architecture, if it can be started here at all."""
+    qemu = shutil.which(f"qemu-{arch}") or shutil.which(f"qemu-{arch}-static")
+    return [qemu, "-L", f"/usr/{arch}-linux-gnu"] if qemu else None
+
+
+def start(name, binary, tls=False, under=()):
     """Starts a function once: seconds to its first poll, and its resident memory at rest in MB."""
     api = RuntimeApi()
     threading.Thread(target=api.serve_forever, daemon=True).start()
     began = time.monotonic()
     process = subprocess.Popen(
-        [binary],
+        [*under, binary],
         env=environment(name, api, tls),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -168,6 +176,13 @@ def measure(name, folder, starts):
     if row["sizeMB"] > SIZE_TARGET:
         row["error"] = f"larger than {SIZE_TARGET:.0f} MB"
     if row["architecture"] != platform.machine() or sys.platform != "linux":
+        under = emulator(row["architecture"]) if sys.platform == "linux" else None
+        try:
+            if under:
+                start(name, binary, under=under)
+                row["emulated"] = True
+        except DoesNotComeUp as failure:
+            row["error"] = f"does not come up: {failure}"
         return row
     try:
         ups = [start(name, binary) for _ in range(starts)]
@@ -202,13 +217,15 @@ def main():
             print(
                 cells.format(
                     row["function"],
-                    get("architecture", "-"),
+                    get("architecture", "-") + (" *" if get("emulated") else ""),
                     shown(get("sizeMB"), 2),
                     shown(get("restMB"), 1),
                     shown(get("restTlsMB"), 1),
                     shown(get("firstPollMs"), 1),
                 )
             )
+        if any(row.get("emulated") for row in rows):
+            print("* started under qemu-user")
     failures = [row for row in rows if "error" in row]
     for row in failures:
         print(f"{row['function']}: {row['error']}", file=sys.stderr)

@@ -118,6 +118,7 @@ impl Worlds {
             environment: self.environment.clone(),
             lambda_url: port.map(|port| format!("http://127.0.0.1:{port}")),
             supervisor: self.program.clone(),
+            runner: None,
             commands: match self.builds {
                 true => "codebuild",
                 false => "process",

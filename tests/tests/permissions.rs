@@ -22,8 +22,8 @@ enum Deed {
     Story(usize),
     /// Reads everything there is to read.
     Reads,
-    /// Gets in with the key the deployment has made.
-    FirstKey,
+    /// Gets in with the key the deployment has made, here first.
+    FirstKey(&'static str),
     /// Makes a key, lists all, and revokes it.
     Keys,
     /// Keeps a secret, and uses it.
@@ -41,7 +41,8 @@ enum Deed {
 fn deeds() -> Vec<Deed> {
     let others = [
         Deed::Reads,
-        Deed::FirstKey,
+        Deed::FirstKey("/runs"),
+        Deed::FirstKey("/secrets"),
         Deed::Keys,
         Deed::Secrets,
         Deed::Builds,
@@ -122,12 +123,12 @@ impl Deed {
                 }
                 world.output(&run, 0).await;
             }
-            Deed::FirstKey => {
+            Deed::FirstKey(path) => {
                 let secret = world.standing.cloud.secret("FirstKey").unwrap();
                 let key = towpath_auth::Key::parse(&format!("twk_{secret}")).unwrap();
                 let client = Client::new(world.standing.cloud.url(), Some(key));
                 for _ in 0..2 {
-                    let runs: serde_json::Value = client.get("/runs").await.unwrap();
+                    let runs: serde_json::Value = client.get(path).await.unwrap();
                     assert_eq!(
                         runs["items"],
                         json!([]),

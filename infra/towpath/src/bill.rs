@@ -3,6 +3,7 @@
 use serde::Serialize;
 use towpath_api_types::RunView;
 
+use crate::functions::LOOK_ON;
 use crate::standing::Standing;
 
 /// The transitions, invocations and units that were used.
@@ -23,7 +24,7 @@ impl Usage {
     /// What the whole cloud has used so far, but for what only looks on.
     pub fn so_far(standing: &Standing) -> Self {
         let (counts, units) = (standing.cloud.counts(), standing.meters.driving());
-        let watching = |name: &str| matches!(name, "ApiFunction" | "TickFunction");
+        let watching = |name: &str| LOOK_ON.contains(&name) || name == "TickFunction";
         let driving = counts
             .invocations_by_function
             .iter()

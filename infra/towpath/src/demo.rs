@@ -41,6 +41,9 @@ pub struct Options {
     /// Run the jobs as on AWS: in builds of the local cloud's CodeBuild, through `towpath runner`.
     #[arg(long)]
     codebuild: bool,
+    /// Let builds fetch this program as their runner, instead of this one.
+    #[arg(long, value_name = "FILE", requires = "codebuild", hide = true)]
+    runner: Option<PathBuf>,
     /// The branch to work on. `towpath/demo` when not said.
     #[arg(long, value_name = "NAME")]
     branch: Option<String>,
@@ -102,6 +105,7 @@ async fn run(options: &Options, pipeline: Pipeline) -> Result<u8, String> {
         environment: Default::default(),
         lambda_url: None,
         supervisor,
+        runner: options.runner.clone(),
         commands: match options.codebuild {
             true => "codebuild",
             false => "process",

@@ -65,6 +65,7 @@ async fn run(options: Options) -> Result<(), String> {
         environment: Default::default(),
         lambda_url: options.lambda.clone(),
         supervisor,
+        runner: None,
         commands: "process",
     };
     let standing = Standing::start(plan).await.map_err(|e| e.to_string())?;

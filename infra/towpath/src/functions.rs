@@ -19,18 +19,20 @@ use towpath_local::{Factory, Function, Functions};
 use towpath_service::{App, Config, Doctor, Error};
 use towpath_store::index;
 
+/// The functions by which people and programs look at what is there: not a cost of a run.
+pub(crate) const LOOK_ON: [&str; 3] = ["ApiFunction", "AdminFunction", "EventsFunction"];
+
 /// What each function's calls to the tables cost, by its logical id.
 #[derive(Clone, Default)]
 pub struct Meters(Arc<Mutex<BTreeMap<String, Meter>>>);
 
 impl Meters {
-    /// What the functions that drive runs have used. What people look at is not a cost of a run: `ApiFunction` is left
-    /// out.
+    /// What the functions that drive runs have used, without what only [`LOOK_ON`].
     pub fn driving(&self) -> Units {
         let meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         meters
             .iter()
-            .filter(|(name, _)| *name != "ApiFunction")
+            .filter(|(name, _)| !LOOK_ON.contains(&name.as_str()))
             .map(|(_, meter)| meter.units())
             .sum()
     }
@@ -158,7 +160,8 @@ pub(crate) fn all(shared: &Shared) -> Functions {
             Box::pin(towpath_functions::tick::handle(app, event))
         }),
     ];
-    let routers: [(&str, Route); 4] = [
+    let routers: [(&str, Route); 5] = [
+        ("AdminFunction", towpath_functions::admin),
         ("EventsFunction", towpath_functions::events),
         ("ApiFunction", towpath_functions::api),
         ("RunnerFunction", towpath_functions::runner),

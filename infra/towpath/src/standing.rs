@@ -34,8 +34,10 @@ pub struct Plan {
     pub environment: BTreeMap<String, String>,
     /// The URL of a `cargo lambda watch` to call the functions through, instead of in process.
     pub lambda_url: Option<String>,
-    /// The program that supervises jobs, and is their runner in builds: the `towpath` binary.
+    /// The program that supervises jobs: the `towpath` binary.
     pub supervisor: PathBuf,
+    /// The program that builds fetch as their runner. `None`: the supervisor.
+    pub runner: Option<PathBuf>,
     /// The kind of the runtime for commands that do not say where they run: `process`, or `codebuild`.
     pub commands: &'static str,
 }
@@ -133,7 +135,7 @@ impl Standing {
             lambda_url: plan.lambda_url,
             schedules: plan.schedules,
             objects: towpath_jobs::runner_object(std::env::consts::ARCH)
-                .map(|key| (key, plan.supervisor.clone()))
+                .map(|key| (key, plan.runner.unwrap_or(plan.supervisor.clone())))
                 .into_iter()
                 .collect(),
             supervisor: Some(plan.supervisor),

@@ -1,12 +1,13 @@
 //! The public HTTP API.
 //!
 //! A router for each function: [`router`] for everything that is asked about definitions and runs, [`answers`] for every
-//! answer of a human, [`events`] for streams, [`runner`] for the runners of jobs, which have tokens of their own. Each other request needs an API key; the workspace comes from the key, never from
+//! answer of a human, [`admin`] for what only an administrator does, [`events`] for streams, [`runner`] for the runners of jobs, which have tokens of their own. Each other request needs an API key; the workspace comes from the key, never from
 //! the request, and what is another workspace's is not found.
 
 mod access;
 mod answers;
 mod body;
+mod definitions;
 mod keys;
 mod parts;
 mod problem;
@@ -30,14 +31,15 @@ use crate::problem::No;
 /// The most a request's body may be, in bytes.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Definitions and runs.
+/// Definitions, to be read, and runs.
 pub fn router(app: App) -> Router {
-    finish(
-        routes::routes()
-            .merge(keys::routes())
-            .merge(secrets::routes()),
-        app,
-    )
+    finish(routes::routes(), app)
+}
+
+/// Everything that only an administrator does: definitions, API keys, secrets for agents.
+pub fn admin(app: App) -> Router {
+    let credentials = keys::routes().merge(secrets::routes());
+    finish(definitions::routes().merge(credentials), app)
 }
 
 /// Answers of humans.

@@ -1,4 +1,4 @@
-//! Definitions and runs.
+//! Definitions, to be read, and runs.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,17 +11,15 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use towpath_api_types::{
-    Code, List, OutputText, PipelineView, Problem, PutBlock, RestartRun, RunSummary, RunView,
-    StartRun, StopRun,
+    Code, List, OutputText, PipelineView, Problem, RestartRun, RunSummary, RunView, StartRun,
+    StopRun,
 };
-use towpath_engine::{Block, BlockId, BlockStatus, JobId, Pipeline, PipelineId, RunId, StepIndex};
+use towpath_engine::{Block, BlockId, JobId, PipelineId, RunId, StepIndex};
 use towpath_jobs::{LogPage, LogPosition};
 use towpath_service::{App, Caller, Stopped};
-use towpath_store::{
-    Error as StoreError, EventCursor, EventPage, PipelineSummary, Scope, StoredPipeline,
-};
+use towpath_store::{EventCursor, EventPage, PipelineSummary, Scope, StoredPipeline};
 
-use crate::access::{ADMIN, DECIDE, Holder, READ, START};
+use crate::access::{DECIDE, Holder, READ, START};
 use crate::body::{Body, fits, id, idempotency, parse};
 use crate::parts::{Path, Query};
 use crate::problem::{No, no_such_method};
@@ -32,15 +30,9 @@ type Answer<T> = Result<Json<T>, No>;
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/pipelines", get(pipelines))
-        .route(
-            "/pipelines/{pipeline}",
-            get(pipeline).put(put_pipeline).delete(delete_pipeline),
-        )
+        .route("/pipelines/{pipeline}", get(pipeline))
         .route("/blocks", get(blocks))
-        .route(
-            "/blocks/{block}",
-            get(block).put(put_block).delete(delete_block),
-        )
+        .route("/blocks/{block}", get(block))
         .route("/runs", get(runs).post(start))
         .route("/runs/{run}", get(run))
         .route("/runs/{run}/steps/{step}/output", get(output))
@@ -104,9 +96,6 @@ fn after<T: FromStr>(text: Option<&str>) -> Result<Option<&str>, No> {
     }
 }
 
-/// The most a pipeline may be, in bytes: it is kept in an item, which holds 400 KB.
-const PIPELINE_LIMIT: usize = 256 * 1024;
-
 async fn pipelines(
     State(app): Shared,
     Holder { caller, .. }: Holder<READ>,
@@ -121,7 +110,7 @@ async fn pipelines(
     }))
 }
 
-fn pipeline_view(stored: StoredPipeline) -> PipelineView {
+pub(crate) fn pipeline_view(stored: StoredPipeline) -> PipelineView {
     PipelineView {
         version: stored.version,
         pipeline: stored.pipeline,
@@ -138,52 +127,6 @@ async fn pipeline(
     let found =
         found.ok_or_else(|| No::new(Code::NotFound, format!("there is no pipeline {name}")))?;
     Ok(Json(pipeline_view(found)))
-}
-
-async fn put_pipeline(
-    State(app): Shared,
-    Holder { caller, .. }: Holder<ADMIN>,
-    Path(name): Path<String>,
-    Body(pipeline): Body<Pipeline>,
-) -> Answer<PipelineView> {
-    if pipeline.id != id::<PipelineId>(&name)? {
-        let message = format!("the body's id is {}, the path's is {name}", pipeline.id);
-        return Err(No(Problem::new(Code::InvalidRequest, message).at("id")));
-    }
-    let bytes = serde_json::to_string(&pipeline).map_or(0, |text| text.len());
-    if bytes > PIPELINE_LIMIT {
-        let message =
-            format!("the pipeline is {bytes} bytes, and at most {PIPELINE_LIMIT} are kept");
-        return Err(No::new(Code::TooLarge, message));
-    }
-    app.runs.check(&pipeline)?;
-    match app.store.put_pipeline(&caller.workspace, &pipeline).await {
-        Err(StoreError::Conflict) => Err(No::new(
-            Code::Busy,
-            "somebody else put this pipeline just now; look, then put it again",
-        )),
-        other => Ok(Json(pipeline_view(other?))),
-    }
-}
-
-async fn delete_pipeline(
-    State(app): Shared,
-    Holder { caller, .. }: Holder<ADMIN>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, No> {
-    let id = id::<PipelineId>(&name)?;
-    match app.store.delete_pipeline(&caller.workspace, &id).await {
-        Ok(true) => Ok(StatusCode::NO_CONTENT),
-        Ok(false) => Err(No::new(
-            Code::NotFound,
-            format!("there is no pipeline {name}"),
-        )),
-        Err(StoreError::Conflict) => Err(No::new(
-            Code::Busy,
-            "somebody else put this pipeline just now; look, then delete it again",
-        )),
-        Err(other) => Err(other.into()),
-    }
 }
 
 async fn blocks(
@@ -210,83 +153,6 @@ async fn block(
     found
         .map(|block| Json(block.shown()))
         .ok_or_else(|| No::new(Code::NotFound, format!("there is no block {name}")))
-}
-
-async fn delete_block(
-    State(app): Shared,
-    Holder { caller, .. }: Holder<ADMIN>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, No> {
-    let id = id::<BlockId>(&name)?;
-    match app.store.delete_block(&caller.workspace, &id).await {
-        Ok(true) => Ok(StatusCode::NO_CONTENT),
-        Ok(false) => Err(No::new(Code::NotFound, format!("there is no block {name}"))),
-        Err(StoreError::Conflict) => {
-            let live = app.store.live_run(&caller.workspace, &id).await?;
-            let live = live.ok_or_else(|| {
-                let message = "somebody else wrote this block just now; delete it again";
-                No::new(Code::Busy, message)
-            })?;
-            let message = format!("{live} is live on the block; stop it, then delete the block");
-            Err(No(Problem::new(Code::RunIsLive, message).with_run(live)))
-        }
-        Err(other) => Err(other.into()),
-    }
-}
-
-async fn put_block(
-    State(app): Shared,
-    Holder { caller, .. }: Holder<ADMIN>,
-    Path(name): Path<String>,
-    Body(put): Body<PutBlock>,
-) -> Answer<Block> {
-    fits("title", &put.title, 300)?;
-    if put.title.trim().is_empty() {
-        let problem = Problem::new(Code::InvalidRequest, "`title` says what is to be done");
-        return Err(No(problem.at("title")));
-    }
-    fits("description", &put.description, 64 * 1024)?;
-    if let Some(repository) = &put.repository {
-        if repository.holds_password() {
-            let message = "`repository.url` holds a password or token, which every key of the workspace could read; \
-                           leave it out, and let git log in where the jobs run: by a credential helper, an SSH key, or \
-                           `GIT_ASKPASS` in the step's `env`";
-            let problem = Problem::new(Code::InvalidRequest, message);
-            return Err(No(problem.at("repository.url")));
-        }
-        fits("repository.url", &repository.url, 2048)?;
-        fits(
-            "repository.branch",
-            repository.branch.as_deref().unwrap_or_default(),
-            250,
-        )?;
-        fits(
-            "repository.base",
-            repository.base.as_deref().unwrap_or_default(),
-            250,
-        )?;
-    }
-    let block = Block {
-        id: id(&name)?,
-        workspace: caller.workspace,
-        title: put.title,
-        description: put.description,
-        level: put.level,
-        repository: put.repository,
-        status: BlockStatus::Planned,
-        run_id: None,
-        pull_request: None,
-        confidence: None,
-        created_by: Some(caller.name),
-        rev: 0,
-    };
-    match app.store.put_block(&block).await {
-        Err(StoreError::Conflict) => Err(No::new(
-            Code::Busy,
-            "somebody else wrote this block just now; put it again",
-        )),
-        other => Ok(Json(other?.shown())),
-    }
 }
 
 async fn runs(

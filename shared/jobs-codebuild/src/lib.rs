@@ -428,7 +428,7 @@ fn lost(record: &JobRecord, build: Option<&Build>) -> JobSnapshot {
         BuildStatus::Stopped => (error_class::EVICTED, "was stopped in CodeBuild"),
         BuildStatus::Failed if !begun => (
             error_class::START_FAILED,
-            "failed before the job began; its image needs sh, git, and curl or wget",
+            "failed before the job began; its image needs sh, curl, and git for a checkout",
         ),
         BuildStatus::Failed | BuildStatus::Succeeded | BuildStatus::InProgress => (
             error_class::EVICTED,

@@ -24,7 +24,9 @@ use crate::{Error, Ports};
 #[derive(Clone)]
 pub struct Runners {
     records: JobRecords,
-    manifests: Arc<dyn Manifests>,
+    of_runs: OfRuns,
+    /// What jobs are told instead of what their runs say.
+    manifests: Option<Arc<dyn Manifests>>,
     clock: Clock,
     news: News,
 }
@@ -40,13 +42,13 @@ pub trait Manifests: Send + Sync {
 }
 
 /// The jobs of runs: what the run's call asks for.
+#[derive(Clone)]
 struct OfRuns {
     store: Store,
     jobs: Jobs,
 }
 
-#[async_trait]
-impl Manifests for OfRuns {
+impl OfRuns {
     async fn manifest(&self, job: &JobId) -> Result<JobRequest, RunnerRefused> {
         let loaded = self.store.load(&job.run()).await?;
         let loaded = loaded.ok_or(RunnerRefused::Over)?;
@@ -130,7 +132,8 @@ impl Runners {
         let store = ports.store;
         Self {
             records: store.jobs(),
-            manifests: Arc::new(OfRuns { store, jobs }),
+            of_runs: OfRuns { store, jobs },
+            manifests: None,
             clock: ports.clock,
             news: ports.news,
         }
@@ -139,7 +142,10 @@ impl Runners {
     /// The same, with jobs that are told from elsewhere what to do.
     #[must_use]
     pub fn with_manifests(self, manifests: Arc<dyn Manifests>) -> Self {
-        Self { manifests, ..self }
+        Self {
+            manifests: Some(manifests),
+            ..self
+        }
     }
 
     /// Checks a start code, which is still good.
@@ -223,7 +229,11 @@ impl Runners {
         if of.is_over() || of.stop().is_some() {
             return Err(RunnerRefused::Over);
         }
-        self.manifests.manifest(of.job()).await
+        // Called by name: behind a `dyn`, every function would link what only that of runners needs.
+        match &self.manifests {
+            None => self.of_runs.manifest(of.job()).await,
+            Some(manifests) => manifests.manifest(of.job()).await,
+        }
     }
 
     /// Keeps the answer of a job's command. It counts once the job has ended.

@@ -63,6 +63,11 @@ async fn begun(world: &World, run: &RunId, file: &Path) -> JobId {
     waited(&job).unwrap()
 }
 
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// Every event of a run, page by page.
 async fn events(world: &World, run: &RunId) -> Vec<Value> {
     let (mut all, mut after) = (Vec::new(), String::new());
@@ -339,12 +344,7 @@ async fn a_build_outlives_the_cloud_and_its_runner_goes_on_when_that_is_back() {
         go.display()
     );
     // The same address before and after: builds know no other.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let worlds = on_builds().on(&data).at(port);
+    let worlds = on_builds().on(&data).at(free_port());
     let world = worlds.start().await;
     let run = world.run(&job(&script)).await;
     let job = begun(&world, &run, &trace).await;
@@ -371,7 +371,7 @@ async fn tables_that_come_back_without_their_executions_are_driven_on() {
         go.display()
     );
     let asks = "{ id: asks, steps: [{ agentKind: writer, requiresApproval: true, runtime: { kind: simulated, output: A draft. } }] }";
-    let worlds = on_builds().on(&data);
+    let worlds = on_builds().on(&data).at(free_port());
     let world = worlds.start().await;
     let asking = world.run(asks).await;
     let question = world.asked_soon(&asking).await;
