@@ -112,6 +112,13 @@ impl Deed {
                     .run("{ id: read, steps: [{ agentKind: a, runtime: { kind: simulated } }] }")
                     .await;
                 world.end(&run).await;
+                // Definitions are put once more, and deleted.
+                world.block("read").await;
+                world.block("unread").await;
+                world
+                    .ask(Method::DELETE, "/blocks/unread", &json!(null))
+                    .await
+                    .done();
                 for path in [
                     "/runs",
                     "/blocks",

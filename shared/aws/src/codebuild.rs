@@ -13,7 +13,10 @@ use crate::trouble::{Trouble, classify};
 
 /// CodeBuild. Cheap to clone; all clones share connections.
 #[derive(Clone, Debug)]
-pub struct CodeBuild(JsonService);
+pub struct CodeBuild {
+    service: JsonService,
+    region: String,
+}
 
 /// A build to start. The same request again within five minutes is the same build; CodeBuild refuses the same token with
 /// other parameters.
@@ -164,7 +167,23 @@ impl CodeBuild {
             signed: "codebuild",
             target: "CodeBuild_20161006",
         };
-        Self(JsonService::new(named, endpoint, setup))
+        Self {
+            service: JsonService::new(named, endpoint, setup),
+            region: setup.signer.region.clone(),
+        }
+    }
+
+    /// The address at which AWS's console shows a build.
+    pub fn console(&self, id: &str) -> String {
+        let region = &self.region;
+        let project = id.split(':').next().unwrap_or_default();
+        // A colon stands for itself in a path, but not in this console's.
+        let id = id.replace(':', "%3A");
+        let place = format!("codesuite/codebuild/projects/{project}/build/{id}/log");
+        match region.starts_with("cn-") {
+            true => format!("https://{region}.console.amazonaws.cn/{place}?region={region}"),
+            false => format!("https://{region}.console.aws.amazon.com/{place}?region={region}"),
+        }
     }
 
     /// Starts a build, or finds the one that was started with the same token, and returns its id.
@@ -197,7 +216,11 @@ impl CodeBuild {
             let own = json!("SERVICE_ROLE");
             request.insert("imagePullCredentialsTypeOverride".to_owned(), own);
         }
-        let answer = self.0.call("StartBuild", request).await.map_err(failed)?;
+        let answer = self
+            .service
+            .call("StartBuild", request)
+            .await
+            .map_err(failed)?;
         let id = answer.pointer("/build/id").and_then(Value::as_str);
         let nameless = || CodeBuildError::Unavailable("CodeBuild's answer has no build".to_owned());
         id.map(str::to_owned).ok_or_else(nameless)
@@ -217,7 +240,10 @@ impl CodeBuild {
     /// # Errors
     /// If CodeBuild does not answer.
     pub async fn look_at(&self, ids: &[String]) -> Result<Vec<Build>, CodeBuildError> {
-        let answer = self.0.call("BatchGetBuilds", json!({ "ids": ids })).await;
+        let answer = self
+            .service
+            .call("BatchGetBuilds", json!({ "ids": ids }))
+            .await;
         let builds: Builds = read(answer.map_err(failed)?)?;
         Ok(builds.builds.into_iter().map(Build::of).collect())
     }
@@ -227,7 +253,7 @@ impl CodeBuild {
     /// # Errors
     /// If CodeBuild does not answer.
     pub async fn stop(&self, id: &str) -> Result<(), CodeBuildError> {
-        let stopped = self.0.call("StopBuild", json!({ "id": id })).await;
+        let stopped = self.service.call("StopBuild", json!({ "id": id })).await;
         stopped.map(|_| ()).map_err(failed)
     }
 
@@ -237,7 +263,7 @@ impl CodeBuild {
     /// If CodeBuild does not answer.
     pub async fn newest(&self, project: &str) -> Result<Vec<String>, CodeBuildError> {
         let request = json!({ "projectName": project, "sortOrder": "DESCENDING" });
-        let answer = self.0.call("ListBuildsForProject", request).await;
+        let answer = self.service.call("ListBuildsForProject", request).await;
         let listed: Listed = read(answer.map_err(failed)?)?;
         Ok(listed.ids)
     }

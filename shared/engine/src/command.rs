@@ -161,8 +161,7 @@ fn image_problem(image: &str) -> Option<&'static str> {
         && digest
             .bytes()
             .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    let problem =
-        "an image is named by its digest, NAME@sha256:DIGEST; `towpath put` looks a tag up";
+    let problem = "an image is named by its digest, NAME@sha256:DIGEST, since a tag may be another image tomorrow; `docker buildx imagetools inspect NAME:TAG` shows it";
     (!named || !pinned).then_some(problem)
 }
 

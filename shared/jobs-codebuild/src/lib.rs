@@ -377,8 +377,10 @@ impl Runtime for CodeBuildRuntime {
             }
         }
         let (chunk, seq) = page.next.in_job();
+        let build = record.claimed_by.as_ref().or(record.handle.as_ref());
         Ok(Some(LogPage {
             parts,
+            console: build.map(|build| self.codebuild.console(build)),
             next: (!over).then_some(LogPosition(chunk, seq)),
         }))
     }

@@ -212,6 +212,7 @@ pub(crate) fn page_of_logs(
     let next = LogPosition(stdout, stderr);
     Ok(LogPage {
         parts,
+        console: None,
         next: (!(over && all && all_of_errors)).then_some(next),
     })
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct LogPage {
     /// The texts of this page. There are none if the job has printed nothing more yet.
     pub parts: Vec<LogPart>,
+    /// The address at which the place where the job runs shows it to people, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
     /// The position behind this page. `None`: the job is over, and this was the last of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<LogPosition>,

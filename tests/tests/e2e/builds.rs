@@ -125,6 +125,11 @@ steps:
         ("printed\n".into(), "aside\n".into())
     );
     assert_eq!(page.get("next"), None, "the job is over");
+    let console = page["console"].as_str().unwrap();
+    assert!(
+        console.contains("/projects/towpath-jobs/build/towpath-jobs%3A"),
+        "{console}"
+    );
 
     let told = events(&world, &run).await;
     let of_step = |step: u64| -> Vec<&str> {

@@ -13,6 +13,7 @@ use towpath_api_types::RunView;
 use towpath_aws::{Clients, Settings};
 use towpath_client::Client;
 use towpath_engine::{JobId, RunId, Status};
+use towpath_instruments::{Deaths, Moment};
 use towpath_jobs::JobRequest;
 use towpath_local::BuildWeather;
 use towpath_tests::World;
@@ -337,6 +338,89 @@ async fn an_answer_of_any_bytes_arrives_as_it_was() {
     world.standing.stop().await;
 }
 
+/// Asks until a function lives long enough to answer, as a runner does.
+async fn insist(answer: impl AsyncFn() -> (u16, Value)) -> Value {
+    for _ in 0..10 {
+        let (status, body) = answer().await;
+        if status < 500 {
+            assert!(status < 300, "{status}: {body}");
+            return body;
+        }
+    }
+    panic!("nobody lives to answer");
+}
+
+/// One job by hand, from the claim to the end of its run, with an invocation that dies. Returns the calls that were made.
+async fn told_by_hand(plan: Option<(usize, Moment)>) -> Vec<String> {
+    let deaths = Deaths::default();
+    let world = worlds().on_builds().mortal(deaths.clone()).start().await;
+    world.standing.cloud.set_build_weather(BuildWeather {
+        provisioning: Duration::from_secs(1 << 40),
+        ..BuildWeather::default()
+    });
+    let it = waiting(&world, &job("echo unheard")).await;
+    deaths.arm(plan);
+    let line = |seq: u64| {
+        event(
+            seq,
+            "notification",
+            json!({ "stream": "stdout", "text": "x\n" }),
+        )
+    };
+    let large = "x".repeat(10_000);
+    let batches = [
+        it.batch(json!([
+            line(1),
+            event(2, "notification", json!({ "text": large }))
+        ])),
+        it.batch(json!([line(3), event(4, "runtime_terminal", json!({}))])),
+    ];
+    insist(async || it.claim(&world, &it.code, TOKEN).await).await;
+    insist(async || it.get(&world, "/manifest", TOKEN).await).await;
+    insist(async || it.tell(&world, &batches[0]).await).await;
+    let answer = format!("/jobs/{}/answer?from=file", it.job);
+    insist(async || {
+        ask(
+            &world,
+            Method::PUT,
+            &answer,
+            TOKEN,
+            "application/octet-stream",
+            "by hand",
+        )
+        .await
+    })
+    .await;
+    insist(async || it.tell(&world, &batches[1]).await).await;
+    let view = world.end(&it.run).await;
+    let calls = deaths.calls();
+    deaths.arm(None);
+    done(&view);
+    assert_eq!(world.output(&it.run, 0).await, "by hand", "{plan:?}");
+    let path = format!("/runs/{}/events", it.run);
+    let page: Value = world.client.get(&path).await.unwrap();
+    let seqs: Vec<_> = page["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|told| &told["seq"])
+        .collect();
+    assert_eq!(seqs, [1, 2, 3, 4], "{plan:?}");
+    world.standing.stop().await;
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_dies_at_any_of_its_calls_while_a_runner_tells_loses_nothing() {
+    let calls = told_by_hand(None).await;
+    assert!(calls.len() > 15, "{calls:?}");
+    for number in 0..calls.len() {
+        for moment in [Moment::Before, Moment::After] {
+            told_by_hand(Some((number, moment))).await;
+        }
+    }
+}
+
 /// Passes on what a runner asks, until a chosen request: at that one the runner is killed, before it is passed on or
 /// after it was answered.
 struct Proxy {
@@ -483,11 +567,9 @@ async fn a_runner_that_is_killed_at_any_of_its_calls_leaves_a_job_that_ends_once
             let status = world.end(&it.run).await.summary.status;
             told += usize::from(status == Status::Done);
             assert!(killed || status == Status::Done);
-            if !killed {
-                // The build that this runner was in its place ends when it finds the job over.
-                let weather = BuildWeather::default();
-                world.standing.cloud.set_build_weather(weather);
-            }
+            // The build that this runner stood in for ends when it finds the job another's, or over.
+            let weather = BuildWeather::default();
+            world.standing.cloud.set_build_weather(weather);
             let quiet = async || world.doctor().await.is_empty();
             world.when(Duration::from_secs(1), quiet).await;
             assert!(lines(&trace) <= 1, "the command ran twice");
