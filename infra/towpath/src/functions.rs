@@ -27,7 +27,7 @@ pub(crate) const LOOK_ON: [&str; 3] = ["ApiFunction", "AdminFunction", "EventsFu
 pub struct Meters(Arc<Mutex<BTreeMap<String, Meter>>>);
 
 impl Meters {
-    /// What the functions that drive runs have used, without what only [`LOOK_ON`].
+    /// What the functions that drive runs have used, without what only looks on.
     pub fn driving(&self) -> Units {
         let meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         meters
