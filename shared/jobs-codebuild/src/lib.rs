@@ -447,3 +447,80 @@ fn unreadable(error: CodeBuildError) -> Unreadable {
 fn unwritable(error: towpath_store::Error) -> Unreadable {
     Unreadable(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use towpath_aws::FailedPhase;
+
+    use super::*;
+
+    fn record(claimed: bool, stopped: bool) -> JobRecord {
+        let at = Timestamp(1);
+        JobRecord {
+            job: "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-7".parse().unwrap(),
+            workspace: None,
+            step: None,
+            attempt: None,
+            spec: None,
+            code_hash: None,
+            code_until: None,
+            handle: Some("p:1".to_owned()),
+            claimed_by: claimed.then(|| "p:1".to_owned()),
+            token_hash: None,
+            stop: stopped.then_some(JobStop { at, grace_ms: 1 }),
+            answer: None,
+            end: None,
+        }
+    }
+
+    fn build(status: BuildStatus) -> Build {
+        Build {
+            id: "p:1".to_owned(),
+            status,
+            phase: "COMPLETED".to_owned(),
+            failed: Some(FailedPhase {
+                phase: "BUILD".to_owned(),
+                status: "FAILED".to_owned(),
+                message: "the reason".to_owned(),
+            }),
+            variables: BTreeMap::new(),
+            log: None,
+        }
+    }
+
+    #[test]
+    fn what_became_of_a_job_follows_from_its_build_and_from_whether_it_had_begun() {
+        use BuildStatus::{Failed, Fault, Stopped, Succeeded, TimedOut};
+        for (status, claimed, class) in [
+            (Failed, false, error_class::START_FAILED),
+            (Failed, true, error_class::EVICTED),
+            (Succeeded, false, error_class::EVICTED),
+            (Succeeded, true, error_class::EVICTED),
+            (Stopped, true, error_class::EVICTED),
+            (Fault, false, error_class::RECLAIMED),
+            (Fault, true, error_class::RECLAIMED),
+            (TimedOut, false, error_class::TIMED_OUT),
+            (TimedOut, true, error_class::TIMED_OUT),
+        ] {
+            let end = lost(&record(claimed, false), Some(&build(status)));
+            assert_eq!(
+                end.terminal_error_class.as_deref(),
+                Some(class),
+                "{status:?} {claimed}"
+            );
+            let message = end.terminal_error_message.unwrap();
+            assert!(
+                message.contains("p:1") && message.contains("the reason"),
+                "{message}"
+            );
+            let asked = lost(&record(claimed, true), Some(&build(status)));
+            let class = asked.terminal_error_class.as_deref();
+            assert_eq!(class, Some(error_class::STOPPED), "{status:?} {claimed}");
+        }
+        let gone = lost(&record(true, false), None);
+        assert_eq!(
+            gone.terminal_error_class.as_deref(),
+            Some(error_class::EVICTED)
+        );
+    }
+}
