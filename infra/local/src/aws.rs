@@ -147,6 +147,11 @@ impl Aws {
         }
     }
 
+    /// Refuses an access that the caller's role does not allow.
+    fn permit(&self, caller: &str, access: &Access) -> Result<(), Refusal> {
+        self.iam.check(caller, access).map_err(denied)
+    }
+
     fn dynamodb(
         &self,
         services: &Services,
@@ -157,7 +162,7 @@ impl Aws {
         let text = std::str::from_utf8(body).map_err(|_| not_json())?;
         let request: Value = serde_json::from_str(text).map_err(|_| not_json())?;
         for access in iam::dynamodb::accesses(operation, &request, &self.tables) {
-            self.iam.check(caller, &access).map_err(denied)?;
+            self.permit(caller, &access)?;
         }
         let (status, answer) = services.database.call(operation, text);
         Ok(json_response(
@@ -167,18 +172,14 @@ impl Aws {
     }
 
     fn secrets(&self, caller: &str, operation: &str, body: &[u8]) -> Result<Response, Refusal> {
-        let request: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
+        let request = json_body(body)?;
         let id = request
             .get("SecretId")
             .and_then(Value::as_str)
             .unwrap_or_default();
         let resource = self.secrets.find(id).map_or(id, |secret| &secret.arn);
-        self.iam
-            .check(
-                caller,
-                &Access::new(format!("secretsmanager:{operation}"), resource),
-            )
-            .map_err(denied)?;
+        let access = Access::new(format!("secretsmanager:{operation}"), resource);
+        self.permit(caller, &access)?;
         if operation != "GetSecretValue" {
             let message =
                 format!("the local cloud does not know the Secrets Manager operation {operation}");
@@ -246,11 +247,9 @@ impl Aws {
         operation: &str,
         body: &[u8],
     ) -> Result<Response, Refusal> {
-        let request: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
+        let request = json_body(body)?;
         let codebuild = &services.codebuild;
-        self.iam
-            .check(caller, &codebuild.access(operation))
-            .map_err(denied)?;
+        self.permit(caller, &codebuild.access(operation))?;
         let answer = codebuild.call(operation, &request).await;
         let answer = answer.map_err(|(name, message)| Refusal(name, message))?;
         Ok(json_response(StatusCode::OK, answer.to_string()))
@@ -264,11 +263,9 @@ impl Aws {
         operation: &str,
         body: &[u8],
     ) -> Result<Response, Refusal> {
-        let request: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
+        let request = json_body(body)?;
         let bus = arn("events", "event-bus/default");
-        self.iam
-            .check(caller, &Access::new(format!("events:{operation}"), bus))
-            .map_err(denied)?;
+        self.permit(caller, &Access::new(format!("events:{operation}"), bus))?;
         let entries = request.get("Entries").and_then(Value::as_array);
         let Some(entries) = entries.filter(|_| operation == "PutEvents") else {
             let message = format!("the local cloud does not know {operation} of EventBridge");
@@ -305,13 +302,9 @@ impl Aws {
         headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<Response, Refusal> {
-        let request: Value = serde_json::from_slice(&body).map_err(|_| not_json())?;
-        self.iam
-            .check(
-                caller,
-                &iam::states::access(operation, &request, &self.machines),
-            )
-            .map_err(denied)?;
+        let request = json_body(&body)?;
+        let access = iam::states::access(operation, &request, &self.machines);
+        self.permit(caller, &access)?;
         let mut forwarded = Request::new(Body::from(body));
         *forwarded.method_mut() = http::Method::POST;
         *forwarded.headers_mut() = headers;
@@ -410,6 +403,10 @@ impl Refusal {
 fn denied(message: String) -> Refusal {
     tracing::warn!(message, "access denied");
     Refusal("AccessDeniedException", message)
+}
+
+fn json_body(body: &[u8]) -> Result<Value, Refusal> {
+    serde_json::from_slice(body).map_err(|_| not_json())
 }
 
 fn not_json() -> Refusal {

@@ -1,6 +1,6 @@
 //! `towpath demo`: a pipeline on a repository, from start to merged commit, on this machine.
 
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::screen::{Screen, indent};
 use crate::standing::{Plan, Standing};
 use crate::summary::{Summary, steps};
 use crate::visible::visible;
-use crate::{pipeline_file, signals};
+use crate::{ask, pipeline_file, signals};
 use towpath_client::{self as client, Client};
 
 /// The options of `towpath demo`.
@@ -237,7 +237,7 @@ impl Show<'_> {
             .map_err(|problem| problem.message)
     }
 
-    /// Asks whoever sits at the terminal what an agent wants to know.
+    /// Asks the user at the terminal what an agent wants to know.
     async fn decide(
         &mut self,
         run: &RunId,
@@ -295,7 +295,7 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// Asks whoever sits at the terminal what the run waits for.
+    /// Asks the user at the terminal what the run waits for.
     async fn answer(
         &mut self,
         block: &Block,
@@ -449,19 +449,9 @@ impl Show<'_> {
     }
 }
 
-/// A line from whoever sits at the terminal.
+/// A line that the user types.
 async fn prompt(question: &str) -> Result<String, String> {
-    let question = question.to_owned();
-    let asked = tokio::task::spawn_blocking(move || {
-        let mut err = std::io::stderr();
-        // A terminal that is gone shows in the answer.
-        let _ = write!(err, "{question}").and_then(|()| err.flush());
-        let mut line = String::new();
-        match std::io::stdin().lock().read_line(&mut line) {
-            Ok(0) => Err("nobody is there to answer; use --yes to approve everything".to_owned()),
-            Ok(_) => Ok(line.trim().to_owned()),
-            Err(error) => Err(format!("the terminal cannot be read: {error}")),
-        }
-    });
-    asked.await.map_err(|e| e.to_string())?
+    let nobody = || "nobody is there to answer; use --yes to approve everything".to_owned();
+    let line = ask::line(question).await?.ok_or_else(nobody)?;
+    Ok(line.trim().to_owned())
 }

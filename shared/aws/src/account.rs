@@ -1,20 +1,16 @@
-//! What an account is, and what it may have: for whoever deploys into it, not for functions.
+//! The identity and the quotas of an AWS account, which a deployment asks for and no function does.
 
 use std::fmt;
 
-use aws_sdk_dynamodb::config::BehaviorVersion;
 use aws_sdk_dynamodb::error::{ErrorMetadata, SdkError};
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
-use aws_smithy_runtime::client::retries::classifiers::{
-    HttpStatusCodeClassifier, TransientErrorClassifier,
-};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use aws_smithy_types::body::SdkBody;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{Refused, Setup, Signer, hex};
+use crate::bucket::{Refused, Setup, hex};
 use crate::json::{JsonService, Named};
 
 /// An account in one region. Cheap to clone.
@@ -44,7 +40,7 @@ pub struct Quota {
     pub name: String,
     /// The code by which more of it is asked for.
     pub code: String,
-    /// The value.
+    /// The value of the quota for this account, in the unit that its name says.
     pub value: f64,
 }
 
@@ -152,13 +148,6 @@ fn operation(
     request: http::request::Builder,
     body: &'static str,
 ) -> Operation<(), Value, Refused> {
-    let region = &setup.signer.region;
-    let china = if region.starts_with("cn-") { ".cn" } else { "" };
-    let at_aws = format!("https://{service}.{region}.amazonaws.com{china}");
-    let signer = Signer {
-        service,
-        ..setup.signer.clone()
-    };
     let request = request
         .header(
             "x-amz-content-sha256",
@@ -173,18 +162,8 @@ fn operation(
             SdkBody::from(body),
         ))?)
     };
-    Operation::builder()
-        .service_name(service)
-        .operation_name("Call")
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .endpoint_url(endpoint.unwrap_or(&at_aws))
-        .http_client(setup.http.clone())
-        .no_auth()
-        .interceptor(signer)
-        .timeout_config(setup.timeouts.clone())
-        .standard_retry(&setup.retries)
-        .retry_classifier(TransientErrorClassifier::<Refused>::new())
-        .retry_classifier(HttpStatusCodeClassifier::default())
+    setup
+        .operation(service, service, endpoint)
         .serializer(made)
         .deserializer(|response: &HttpResponse| {
             let body = response.body().bytes().unwrap_or_default();

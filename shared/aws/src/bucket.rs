@@ -14,7 +14,7 @@ use aws_sigv4::http_request::{
     SigningInstructions, SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
-use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime::client::orchestrator::operation::{Operation, OperationBuilder};
 use aws_smithy_runtime::client::retries::classifiers::{
     HttpStatusCodeClassifier, TransientErrorClassifier,
 };
@@ -49,6 +49,41 @@ pub(crate) struct Setup {
     pub(crate) timeouts: TimeoutConfig,
     pub(crate) retries: RetryConfig,
     pub(crate) partition: Option<RetryPartition>,
+}
+
+impl Setup {
+    /// The beginning of an operation of a service, to which the forms of its requests and answers are added: signed anew
+    /// for each attempt, and retried. `name` is the service's, for messages; `signed` is the name that its requests are
+    /// signed for, and the beginning of its host at AWS where there is no `endpoint`.
+    pub(crate) fn operation(
+        &self,
+        name: &'static str,
+        signed: &'static str,
+        endpoint: Option<&str>,
+    ) -> OperationBuilder {
+        let signer = Signer {
+            service: signed,
+            ..self.signer.clone()
+        };
+        Operation::builder()
+            .service_name(name)
+            .operation_name("Call")
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(endpoint.unwrap_or(&at_aws(signed, &self.signer.region)))
+            .http_client(self.http.clone())
+            .no_auth()
+            .interceptor(signer)
+            .timeout_config(self.timeouts.clone())
+            .standard_retry(&self.retries)
+            .retry_classifier(TransientErrorClassifier::<Refused>::new())
+            .retry_classifier(HttpStatusCodeClassifier::default())
+    }
+}
+
+/// The URL of a host of AWS in a region.
+fn at_aws(host: &str, region: &str) -> String {
+    let china = if region.starts_with("cn-") { ".cn" } else { "" };
+    format!("https://{host}.{region}.amazonaws.com{china}")
 }
 
 /// A bucket. Cheap to clone; all clones share connections.
@@ -91,28 +126,14 @@ pub struct Presigned {
 
 impl Bucket {
     pub(crate) fn new(name: &str, setup: &Setup) -> Self {
-        let region = &setup.signer.region;
         let url = match &setup.endpoint {
             Some(endpoint) => format!("{}/{name}", endpoint.trim_end_matches('/')),
-            None => {
-                let china = if region.starts_with("cn-") { ".cn" } else { "" };
-                format!("https://{name}.s3.{region}.amazonaws.com{china}")
-            }
+            None => at_aws(&format!("{name}.s3"), &setup.signer.region),
         };
         let function = setup.function.clone();
         let caller = function.clone();
-        let mut operation = Operation::builder()
-            .service_name("S3")
-            .operation_name("Object")
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .endpoint_url(&url)
-            .http_client(setup.http.clone())
-            .no_auth()
-            .interceptor(setup.signer.clone())
-            .timeout_config(setup.timeouts.clone())
-            .standard_retry(&setup.retries)
-            .retry_classifier(TransientErrorClassifier::<Refused>::new())
-            .retry_classifier(HttpStatusCodeClassifier::default())
+        let mut operation = setup
+            .operation("S3", "s3", Some(&url))
             .serializer(move |call: Call| call.request(caller.as_deref()))
             .deserializer(answered);
         if let Some(partition) = setup.partition.clone() {

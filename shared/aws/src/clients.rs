@@ -45,7 +45,7 @@ pub struct Clients {
     pub sfn: aws_sdk_sfn::Client,
     /// Secrets Manager.
     pub secrets: Secrets,
-    /// CodeBuild.
+    /// The client of CodeBuild, which starts, describes and stops builds.
     pub codebuild: CodeBuild,
     /// The default event bus.
     pub event_bus: EventBus,

@@ -26,7 +26,7 @@ pub struct StartBuild {
     pub project: String,
     /// The token by which a repeated request is known.
     pub token: String,
-    /// Environment variables, besides those of the project. Whoever may look at builds can read them.
+    /// Environment variables, besides those of the project. Everybody who may describe builds can read them.
     pub variables: BTreeMap<String, String>,
     /// The image, in place of the project's.
     pub image: Option<String>,

@@ -1,19 +1,15 @@
 //! A service that speaks JSON over one address, as far as a few of its operations are needed. Made as [`crate::Bucket`]
 //! is, and for the same reason.
 
-use aws_sdk_dynamodb::config::BehaviorVersion;
 use aws_sdk_dynamodb::error::{ErrorMetadata, SdkError};
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
-use aws_smithy_runtime::client::retries::classifiers::{
-    HttpStatusCodeClassifier, TransientErrorClassifier,
-};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use aws_smithy_types::body::SdkBody;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::bucket::{Refused, Setup, Signer, hex};
+use crate::bucket::{Refused, Setup, hex};
 
 /// A service of AWS's protocol `awsJson1_1`. Cheap to clone; all clones share connections.
 #[derive(Clone, Debug)]
@@ -37,26 +33,9 @@ struct Call {
 
 impl JsonService {
     pub(crate) fn new(named: Named, endpoint: Option<&str>, setup: &Setup) -> Self {
-        let region = &setup.signer.region;
-        let china = if region.starts_with("cn-") { ".cn" } else { "" };
-        let at_aws = format!("https://{}.{region}.amazonaws.com{china}", named.signed);
-        let signer = Signer {
-            service: named.signed,
-            ..setup.signer.clone()
-        };
         let caller = setup.function.clone();
-        let operation = Operation::builder()
-            .service_name(named.name)
-            .operation_name("Call")
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .endpoint_url(endpoint.unwrap_or(&at_aws))
-            .http_client(setup.http.clone())
-            .no_auth()
-            .interceptor(signer)
-            .timeout_config(setup.timeouts.clone())
-            .standard_retry(&setup.retries)
-            .retry_classifier(TransientErrorClassifier::<Refused>::new())
-            .retry_classifier(HttpStatusCodeClassifier::default())
+        let operation = setup
+            .operation(named.name, named.signed, endpoint)
             .serializer(move |call: Call| request(named.target, &call, caller.as_deref()))
             .deserializer(answered);
         Self(operation.build())

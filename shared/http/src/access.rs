@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use towpath_api_types::Code;
@@ -36,6 +37,14 @@ fn scope(number: u8) -> Scope {
     }
 }
 
+/// The token of a request's `Authorization: Bearer`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    // The scheme's case means nothing (RFC 9110, section 11.1).
+    let bearer = scheme.eq_ignore_ascii_case("Bearer");
+    bearer.then(|| token.trim())
+}
+
 impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
     type Rejection = No;
 
@@ -46,19 +55,9 @@ impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
                 "send an API key: Authorization: Bearer twk_…",
             )
         };
-        let header = parts
-            .headers
-            .get(AUTHORIZATION)
-            .ok_or_else(no_key)?
-            .to_str()
-            .map_err(|_| no_key())?;
-        // The scheme's case means nothing (RFC 9110, section 11.1).
-        let (scheme, token) = header.split_once(' ').ok_or_else(no_key)?;
-        if !scheme.eq_ignore_ascii_case("Bearer") {
-            return Err(no_key());
-        }
+        let token = bearer(&parts.headers).ok_or_else(no_key)?;
         let unknown = || No::new(Code::Unauthorized, "this API key is not known");
-        let key = Key::parse(token.trim()).map_err(|_| unknown())?;
+        let key = Key::parse(token).map_err(|_| unknown())?;
         let found = app.access.api_key(&key).await?;
         let found = found.ok_or_else(unknown)?;
         let needed = scope(SCOPE);

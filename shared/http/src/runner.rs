@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -17,6 +17,7 @@ use towpath_engine::JobId;
 use towpath_jobs::{Answer, EventBatch, MANIFEST_TYPE, runner_object};
 use towpath_service::{App, RunnerRefused, RunnersJob};
 
+use crate::access::bearer;
 use crate::body::parse;
 use crate::parts::{Path, Query};
 use crate::problem::No;
@@ -113,18 +114,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let none = || RunnerRefused::Unknown.into();
-    let header = headers.get(AUTHORIZATION).ok_or_else(none)?;
-    let (scheme, secret) = header
-        .to_str()
-        .ok()
-        .and_then(|text| text.split_once(' '))
-        .ok_or_else(none)?;
-    match scheme.eq_ignore_ascii_case("Bearer") {
-        true => Ok(secret.trim()),
-        false => Err(none()),
-    }
+fn secret(headers: &HeaderMap) -> Result<&str, Refusal> {
+    bearer(headers).ok_or_else(|| RunnerRefused::Unknown.into())
 }
 
 fn job_id(text: &str) -> Result<JobId, Refusal> {
@@ -132,18 +123,18 @@ fn job_id(text: &str) -> Result<JobId, Refusal> {
 }
 
 async fn of_token(app: &App, job: &str, headers: &HeaderMap) -> Result<RunnersJob, Refusal> {
-    let token = bearer(headers)?;
+    let token = secret(headers)?;
     Ok(app.runners.with_token(&job_id(job)?, token).await?)
 }
 
-/// Where the program of a runner is fetched from, for whoever has a start code that is still good.
+/// Redirects a build that has a valid start code to the URL of the runner's program.
 async fn program(
     State(app): Shared,
     Path((job, arch)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     app.runners
-        .check_code(&job_id(&job)?, bearer(&headers)?)
+        .check_code(&job_id(&job)?, secret(&headers)?)
         .await?;
     let unknown = || {
         let message = format!("there are runners for x86_64 and aarch64, and none for {arch}");
@@ -176,7 +167,7 @@ async fn claim(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<serde_json::Value>, Refusal> {
-    let (job, code) = (job_id(&job)?, bearer(&headers)?);
+    let (job, code) = (job_id(&job)?, secret(&headers)?);
     let Claim { by, token } = parse(&body)?;
     if !(TOKEN..=256).contains(&token.len()) || !(1..=256).contains(&by.len()) {
         let message = "`token` has from 32 to 256 characters, and `by` from 1 to 256";

@@ -130,10 +130,12 @@ impl CodeBuildRuntime {
     }
 
     /// Begins the record of a job, or finds the one that it has.
-    async fn begin(&self, request: &JobRequest, spec: &Spec) -> Result<JobRecord, StartError> {
-        let unavailable = |error: towpath_store::Error| StartError::Unavailable(error.to_string());
-        let code = self.codes.code(&request.job).await;
-        let code = code.map_err(|Unreadable(why)| StartError::Unavailable(why))?;
+    async fn begin(
+        &self,
+        request: &JobRequest,
+        spec: &Spec,
+        code: &Secret,
+    ) -> Result<JobRecord, StartError> {
         let new = JobRecord {
             job: request.job.clone(),
             workspace: Some(request.workspace.clone()),
@@ -158,9 +160,12 @@ impl CodeBuildRuntime {
     }
 
     /// Asks for the build of a job. Everything in the request follows from the job's record and id.
-    async fn ask(&self, record: &JobRecord, spec: &Spec) -> Result<String, StartError> {
-        let code = self.codes.code(&record.job).await;
-        let code = code.map_err(|Unreadable(why)| StartError::Unavailable(why))?;
+    async fn ask(
+        &self,
+        record: &JobRecord,
+        spec: &Spec,
+        code: &Secret,
+    ) -> Result<String, StartError> {
         let variables = BTreeMap::from([
             (JOB.to_owned(), record.job.to_string()),
             (CODE.to_owned(), code.expose().to_owned()),
@@ -203,8 +208,7 @@ impl CodeBuildRuntime {
 
     /// The status of a job that is not over, as its record and its build tell.
     async fn live(&self, record: &JobRecord) -> Result<Option<JobSnapshot>, Unreadable> {
-        let handle = record.claimed_by.as_ref().or(record.handle.as_ref());
-        let Some(handle) = handle else {
+        let Some(handle) = record.worker() else {
             // Nothing has claimed it: asked to stop, it never will be.
             return match &record.stop {
                 Some(_) => self.conclude(record, &stopped()).await.map(Some),
@@ -240,7 +244,7 @@ impl CodeBuildRuntime {
 
     /// Ends the build of a job that is asked to stop, where its runner cannot, or does not in time.
     async fn end_build(&self, record: &JobRecord) -> Result<(), Unreadable> {
-        let Some(build) = record.claimed_by.as_ref().or(record.handle.as_ref()) else {
+        let Some(build) = record.worker() else {
             return Ok(());
         };
         let late = record.stop.as_ref().is_none_or(|stop| {
@@ -275,14 +279,15 @@ impl Runtime for CodeBuildRuntime {
             return Err(StartError::Refused(why));
         }
         let spec = Spec::of(request, work)?;
-        let record = self.begin(request, &spec).await?;
+        let code = self.codes.code(&request.job).await;
+        let code = code.map_err(|Unreadable(why)| StartError::Unavailable(why))?;
+        let record = self.begin(request, &spec, &code).await?;
         if record.handle.is_some() || record.stop.is_some() || record.end.is_some() {
             return Ok(Started::Accepted);
         }
         // What was asked for first counts: CodeBuild refuses the same token with other parameters.
         let spec = record.spec.as_ref().and_then(Spec::read).unwrap_or(spec);
-        let build = self.ask(&record, &spec).await?;
-        let unavailable = |error: towpath_store::Error| StartError::Unavailable(error.to_string());
+        let build = self.ask(&record, &spec, &code).await?;
         self.records
             .started(&request.job, &build)
             .await
@@ -377,10 +382,9 @@ impl Runtime for CodeBuildRuntime {
             }
         }
         let (chunk, seq) = page.next.in_job();
-        let build = record.claimed_by.as_ref().or(record.handle.as_ref());
         Ok(Some(LogPage {
             parts,
-            console: build.map(|build| self.codebuild.console(build)),
+            console: record.worker().map(|build| self.codebuild.console(build)),
             next: (!over).then_some(LogPosition(chunk, seq)),
         }))
     }
@@ -442,6 +446,10 @@ fn lost(record: &JobRecord, build: Option<&Build>) -> JobSnapshot {
 
 fn unreadable(error: CodeBuildError) -> Unreadable {
     Unreadable(error.to_string())
+}
+
+fn unavailable(error: towpath_store::Error) -> StartError {
+    StartError::Unavailable(error.to_string())
 }
 
 fn unwritable(error: towpath_store::Error) -> Unreadable {

@@ -58,7 +58,7 @@ impl Masks {
 
 /// The findings at a place of a stream.
 enum Seen {
-    /// No secret.
+    /// Bytes that are no secret and cannot become one.
     Nothing,
     /// Bytes that may become a secret, with those that are to come.
     Beginning,

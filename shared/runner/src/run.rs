@@ -78,7 +78,7 @@ struct Job<'a> {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stopped {
-    /// On request.
+    /// The deployment asked the job to stop.
     Asked,
     /// The machine is taken away.
     Machine,

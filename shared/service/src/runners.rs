@@ -111,7 +111,7 @@ impl From<towpath_store::Error> for RunnerRefused {
 }
 
 impl RunnersJob {
-    /// The job.
+    /// The id of the job.
     pub fn job(&self) -> &JobId {
         &self.0.job
     }

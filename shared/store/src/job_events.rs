@@ -14,7 +14,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use towpath_engine::{JobId, RunId, StepIndex};
 use towpath_jobs::{BatchCode, BatchError, EventKind, JobSnapshot, RunnerEvent, follows};
 use towpath_table::{Condition, Item, Key};
@@ -81,7 +80,7 @@ pub struct JobEvent {
     /// The number of the call among those of its step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// The event.
+    /// The event, as the runner told it.
     #[serde(flatten)]
     pub event: RunnerEvent,
     /// The place of the event in the run: what is read after it begins behind it.
@@ -280,19 +279,8 @@ impl JobRecords {
         if text.len() <= IN_ROW {
             chunk.events = Some(text);
         } else {
-            let sha256: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-            let part: String = sha256
-                .iter()
-                .take(8)
-                .map(|it| format!("{it:02x}"))
-                .collect();
-            let object = format!(
-                "jobs/{}/{}/events-{number:010}-{part}",
-                to.job.run(),
-                to.job
-            );
-            self.objects.put(&object, &text, sha256).await?;
-            chunk.object = Some(object);
+            let name = format!("events-{number:010}");
+            chunk.object = Some(self.put_object(&to.job, &name, &text).await?);
         }
         let key = chunk_key(&to.job, number)?;
         let put = put(key, &chunk)?.when(Condition::Absent);

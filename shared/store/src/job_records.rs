@@ -26,7 +26,7 @@ pub struct JobRecords {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobRecord {
-    /// The job.
+    /// The id of the job.
     pub job: JobId,
     /// The workspace that owns the job. Like all that follows, a tombstone does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,6 +105,13 @@ impl Store {
     }
 }
 
+impl JobRecord {
+    /// The name, as the runtime has it, of what works on the job, or else of what was started for it.
+    pub fn worker(&self) -> Option<&str> {
+        self.claimed_by.as_deref().or(self.handle.as_deref())
+    }
+}
+
 impl JobRecords {
     /// The record of a job.
     ///
@@ -113,6 +120,12 @@ impl JobRecords {
     pub async fn get(&self, job: &JobId) -> Result<Option<JobRecord>, Error> {
         let item = self.executors.get(&keys::job(job)?).await?;
         item.map(record).transpose()
+    }
+
+    /// The record of a job that has one.
+    async fn must_get(&self, job: &JobId) -> Result<JobRecord, Error> {
+        let gone = || Error::Broken(format!("the record of {job} is gone"));
+        self.get(job).await?.ok_or_else(gone)
     }
 
     /// Begins the record of a job. False: it has one.
@@ -161,8 +174,7 @@ impl JobRecords {
         if held(self.executors.write(claim).await)? {
             return Ok(Claimed::Yes);
         }
-        let gone = || Error::Broken(format!("the record of {job} is gone"));
-        let found = self.get(job).await?.ok_or_else(gone)?;
+        let found = self.must_get(job).await?;
         Ok(match found.token_hash.as_deref() == Some(token_hash) {
             true => Claimed::Yes,
             false => Claimed::No(Box::new(found)),
@@ -185,8 +197,7 @@ impl JobRecords {
             .when(Condition::Lacks("stop"))
             .when(Condition::Lacks("end"));
         held(self.executors.write(asked).await)?;
-        let gone = || Error::Broken(format!("the record of {job} is gone"));
-        self.get(job).await?.ok_or_else(gone)
+        self.must_get(job).await
     }
 
     /// Keeps the answer of a job's command, before the job's end refers to it. False: the job is over.
@@ -194,23 +205,32 @@ impl JobRecords {
     /// # Errors
     /// If it cannot be written.
     pub async fn keep_answer(&self, job: &JobId, text: &str, printed: bool) -> Result<bool, Error> {
-        let sha256: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        let part: String = sha256
-            .iter()
-            .take(8)
-            .map(|it| format!("{it:02x}"))
-            .collect();
-        let stored = StoredAnswer {
-            object: format!("jobs/{}/{job}/answer-{part}", job.run()),
-            printed,
-        };
-        self.objects.put(&stored.object, text, sha256).await?;
+        let object = self.put_object(job, "answer", text).await?;
+        let stored = StoredAnswer { object, printed };
         let key = keys::job(job)?;
         let value = as_text::attribute(&key, &stored)?;
         let kept = Write::update(key, Update::default().set("answer", value))
             .when(Condition::Present)
             .when(Condition::Lacks("end"));
         held(self.executors.write(kept).await)
+    }
+
+    /// Puts a text of a job into the bucket, and returns its key. The same text under the same name is the same object.
+    pub(crate) async fn put_object(
+        &self,
+        job: &JobId,
+        name: &str,
+        text: &str,
+    ) -> Result<String, Error> {
+        let sha256: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        let hash: String = sha256
+            .iter()
+            .take(8)
+            .map(|it| format!("{it:02x}"))
+            .collect();
+        let key = format!("jobs/{}/{job}/{name}-{hash}", job.run());
+        self.objects.put(&key, text, sha256).await?;
+        Ok(key)
     }
 
     /// The last snapshot of a job that is over, with its answer.

@@ -1,5 +1,5 @@
 //! CodeBuild: the template's project, and its builds, which really run: as processes of this machine, under a supervisor
-//! that outlives the cloud, as builds outlive whoever started them.
+//! that outlives the cloud, as builds outlive the process that started them.
 
 mod api;
 mod build;
@@ -59,8 +59,9 @@ pub(crate) struct CodeBuild {
     events: Arc<Events>,
     clock: Clock,
     tasks: Arc<Tasks>,
-    /// Of a cloud in memory: the possession of its builds, and their folder.
+    /// The lock of the builds of a cloud in memory; dropped, it ends them.
     _owner: Option<Ownership>,
+    /// The folder of the builds of a cloud in memory.
     _temporary: Option<TempDir>,
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Resource;
 use crate::error::Error;
 
-/// A distribution.
+/// A CloudFront distribution of the template, as far as the local cloud serves it.
 #[derive(Clone, Debug)]
 pub(crate) struct FrontSpec {
     /// The ARN of the distribution, as permissions name it.

@@ -30,7 +30,7 @@ pub struct Options {
     /// Show what would be deployed where, and whether everything that it takes is there. Nothing is changed.
     #[arg(long)]
     plan: bool,
-    /// Ask nothing.
+    /// Do everything without asking for a confirmation.
     #[arg(long, short)]
     yes: bool,
     /// A parameter of the template, NAME=VALUE, such as AlarmEmail=you@example.com. May be given several times.

@@ -3,21 +3,12 @@
 use serde_json::{Value, json};
 use towpath_jobs::EventKind;
 
-use super::{Told, contents, other, word};
+use super::{Told, other, parts, word};
 
 /// The events of a line.
 pub(super) fn events(line: &Value) -> Vec<Told> {
-    let content = line.pointer("/message/content").unwrap_or(&Value::Null);
     match word(line, "type") {
-        "assistant" | "user" => {
-            let parts = contents(content).iter().map(part);
-            let parts: Vec<Told> = parts.collect();
-            if parts.is_empty() {
-                vec![other(line)]
-            } else {
-                parts
-            }
-        }
+        "assistant" | "user" => parts(line, part),
         // The beginning of the session, its end with what it cost, and whatever comes new.
         _ => vec![other(line)],
     }

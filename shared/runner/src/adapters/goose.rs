@@ -3,21 +3,12 @@
 use serde_json::{Value, json};
 use towpath_jobs::EventKind;
 
-use super::{Told, contents, other, word};
+use super::{Told, other, parts, word};
 
 /// The events of a line.
 pub(super) fn events(line: &Value) -> Vec<Told> {
-    let content = line.pointer("/message/content").unwrap_or(&Value::Null);
     match word(line, "type") {
-        "message" => {
-            let parts = contents(content).iter().map(part);
-            let parts: Vec<Told> = parts.collect();
-            if parts.is_empty() {
-                vec![other(line)]
-            } else {
-                parts
-            }
-        }
+        "message" => parts(line, part),
         "error" => vec![(
             EventKind::StreamError,
             json!({ "message": line.get("error").cloned().unwrap_or_default() }),

@@ -67,9 +67,12 @@ fn word<'v>(value: &'v Value, name: &str) -> &'v str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// What a list of content holds.
-fn contents(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
+/// An event of each part of a line's message; the line as it is, if it has none.
+fn parts(line: &Value, part: fn(&Value) -> Told) -> Vec<Told> {
+    match line.pointer("/message/content").and_then(Value::as_array) {
+        Some(content) if !content.is_empty() => content.iter().map(part).collect(),
+        _ => vec![other(line)],
+    }
 }
 
 /// Anything else, as it is.
