@@ -79,3 +79,25 @@ impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_taken_from_the_scheme_bearer_alone_however_it_is_spelled() {
+        let token = |header: &'static str| {
+            let header = HeaderValue::from_static(header);
+            bearer(&HeaderMap::from_iter([(AUTHORIZATION, header)])).map(str::to_owned)
+        };
+        for header in ["Bearer twk_1", "bearer twk_1", "BEARER  twk_1 "] {
+            assert_eq!(token(header).as_deref(), Some("twk_1"), "{header}");
+        }
+        for header in ["Basic twk_1", "Bearertwk_1", "twk_1", ""] {
+            assert_eq!(token(header), None, "{header}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+}

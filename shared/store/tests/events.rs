@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde_json::{Map, json};
 use towpath_engine::{JobId, StepIndex, Timestamp};
 use towpath_jobs::{
-    BATCH_MAX, BatchCode, EventKind, JobSnapshot, JobStatus, RunnerEvent, error_class,
+    Answer, BATCH_MAX, BatchCode, EventKind, JobSnapshot, JobStatus, RunnerEvent, error_class,
 };
 use towpath_store::{
     Appended, Claimed, Error, EventCursor, JobRecord, JobRecords, JobStop, Objects, OutputUrl,
@@ -348,11 +348,12 @@ async fn a_claim_and_a_stop_at_once_leave_no_runner_that_nobody_stops() {
         let Bench {
             records, record, ..
         } = bench().await;
-        let (one, other, stopped) = tokio::join!(
-            records.claim(&record.job, "one", "token-1"),
-            records.claim(&record.job, "other", "token-2"),
-            records.ask_stop(&record.job, &stop)
-        );
+        let claim = |by: &'static str, token: &'static str| {
+            let (records, job) = (records.clone(), record.job.clone());
+            tokio::spawn(async move { records.claim(&job, by, token).await.unwrap() })
+        };
+        let (one, other) = (claim("one", "token-1"), claim("other", "token-2"));
+        let (one, other, stopped) = tokio::join!(one, other, records.ask_stop(&record.job, &stop));
         let claimed = |claim: Claimed| claim == Claimed::Yes;
         let (one, other) = (claimed(one.unwrap()), claimed(other.unwrap()));
         assert!(!(one && other), "two runners have one job");
@@ -379,4 +380,34 @@ async fn a_job_that_is_stopped_before_it_has_a_record_never_begins() {
     assert!(matches!(claimed, Claimed::No(_)));
     let again = records.ask_stop(&record.job, &stop(9)).await.unwrap();
     assert_eq!(again.stop, Some(stop(1)), "the first request counts");
+}
+
+#[tokio::test]
+async fn a_job_is_the_first_runners() {
+    let Bench {
+        records, record, ..
+    } = bench().await;
+    let job = &record.job;
+    let first = records.claim(job, "one", "token-1").await.unwrap();
+    assert_eq!(first, Claimed::Yes);
+    let second = records.claim(job, "other", "token-2").await.unwrap();
+    assert!(matches!(second, Claimed::No(_)));
+    let again = records.claim(job, "one", "token-1").await.unwrap();
+    assert_eq!(again, Claimed::Yes, "it is its own runner's");
+    let now = records.get(job).await.unwrap().unwrap();
+    assert_eq!(now.worker(), Some("one"));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_end_does_not_replace_the_one_that_was_kept() {
+    let Bench {
+        records, record, ..
+    } = bench().await;
+    let job = &record.job;
+    assert!(records.keep_answer(job, "in time", false).await.unwrap());
+    assert!(records.end(&record, &ended(), 1).await.unwrap());
+    assert!(!records.keep_answer(job, "too late", false).await.unwrap());
+    let now = records.get(job).await.unwrap().unwrap();
+    let end = records.ended(&now).await.unwrap().unwrap();
+    assert_eq!(end.answer, Some(Answer::File("in time".to_owned())));
 }

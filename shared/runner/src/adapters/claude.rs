@@ -68,6 +68,7 @@ mod tests {
             json!({"type": "system", "subtype": "init", "model": "m"}),
             json!({"type": "result", "total_cost_usd": 0.1}),
             json!({"type": "assistant", "message": "odd"}),
+            json!({"type": "assistant", "message": {"content": []}}),
             json!({}),
         ] {
             assert_eq!(events(&line), [other(&line)]);
