@@ -172,6 +172,7 @@ pub async fn start_by_hand(world: &World, job: &JobId, command: &[&str]) {
         attempt: 1,
         context: Value::Null,
         inputs: Vec::new(),
+        artifacts: Vec::new(),
         max_run: std::time::Duration::from_secs(3600),
         grace: std::time::Duration::from_secs(1),
     };

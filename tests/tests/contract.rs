@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tempfile::TempDir;
 use towpath_clock::Clock;
-use towpath_engine::{JobId, RunId, Simulated};
+use towpath_engine::{Artifact, JobId, RunId, Simulated};
 use towpath_jobs::testing::{Subject, contract};
 use towpath_jobs::{
     CommandWork, JobRequest, JobSnapshot, LogPage, LogPosition, Runtime, StartError, Started,
@@ -80,6 +80,10 @@ impl Runtime for Builds {
         after: LogPosition,
     ) -> Result<Option<LogPage>, Unreadable> {
         self.inner.read_log(job, after).await
+    }
+
+    async fn read_artifact(&self, artifact: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
+        self.inner.read_artifact(artifact).await
     }
 }
 

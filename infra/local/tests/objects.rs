@@ -5,6 +5,8 @@ mod support;
 
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use sha2::{Digest, Sha256};
 use support::{SMALL, cloud_of, functions, send};
@@ -52,7 +54,7 @@ async fn get(bucket: &Bucket, key: &str, ago: Duration) -> (u16, String) {
 
 /// Fetches an object by a URL that was signed then.
 async fn get_by_url_of(bucket: &Bucket, key: &str, time: SystemTime) -> (u16, String) {
-    let url = bucket.presign(key, time, QUARTER);
+    let url = bucket.presign("GET", key, &[], time, QUARTER);
     let request = Request::get(url.unwrap().url).body(Vec::new()).unwrap();
     let answer = send(request).await;
     let status = answer.status().as_u16();
@@ -122,4 +124,44 @@ async fn what_is_not_known_is_refused() {
         status == 501 && said.contains("ListObjects"),
         "{status} {said}"
     );
+}
+
+#[tokio::test]
+async fn a_url_to_put_takes_what_it_was_made_for_and_nothing_else() {
+    let cloud = cloud().await;
+    let first = bucket(&cloud, "First");
+    let hash = STANDARD.encode(Sha256::digest("all of it"));
+    let made_for = [("content-length", "9"), ("x-amz-checksum-sha256", &*hash)];
+    let put = async |headers: &[(&str, &str)], body: &str| {
+        let now = SystemTime::now();
+        let url = first.presign("PUT", "runs/a/1", &made_for, now, QUARTER);
+        let mut request = Request::put(url.unwrap().url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = send(request.body(body.as_bytes().to_vec()).unwrap()).await;
+        (
+            answer.status().as_u16(),
+            String::from_utf8(answer.into_body()).unwrap(),
+        )
+    };
+    let (status, said) = put(&made_for, "other one").await;
+    assert!(
+        status == 400 && said.contains("BadDigest"),
+        "{status} {said}"
+    );
+    let other = STANDARD.encode(Sha256::digest("other one"));
+    let (status, said) = put(&[("x-amz-checksum-sha256", &other)], "other one").await;
+    assert!(
+        status == 403 && said.contains("SignatureDoesNotMatch"),
+        "{status} {said}"
+    );
+    let (status, said) = put(&[], "all of it").await;
+    assert_eq!(status, 403, "{said}");
+    let operator = bucket(&cloud, "operator");
+    assert_eq!(get(&operator, "runs/a/1", Duration::ZERO).await.0, 404);
+    let (status, said) = put(&made_for[1..], "all of it").await;
+    assert_eq!(status, 200, "{said}");
+    let kept = get(&operator, "runs/a/1", Duration::ZERO).await;
+    assert_eq!(kept, (200, "all of it".to_owned()));
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use towpath_engine::kinds::gate::Gate;
 use towpath_engine::{
-    AgentKind, Approval, Audit, Block, Decision, Evictions, Failure, JobId, Pin, Pipeline, RunId,
-    Status, StepIndex, StepState, Timestamp, WorkspaceId,
+    AgentKind, Approval, Artifact, Audit, Block, Decision, Evictions, Failure, JobId, Pin,
+    Pipeline, RunId, Status, StepIndex, StepState, Timestamp, WorkspaceId,
 };
 
 /// A part of a list.
@@ -149,6 +149,20 @@ pub struct OutputLink {
     pub number: u32,
     /// The size of the output in bytes.
     pub bytes: u64,
+    /// The files that the agent left besides the output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<ArtifactLink>,
+}
+
+/// A link to a file that an agent left: `GET` its path, which redirects to the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactLink {
+    /// The path of the file in the API.
+    pub href: String,
+    /// The file, and the job that left it.
+    #[serde(flatten)]
+    pub artifact: Artifact,
 }
 
 /// A pipeline with its version: `GET /pipelines/{pipeline}`.

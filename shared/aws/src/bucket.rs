@@ -115,7 +115,7 @@ enum Call {
     Delete { key: String },
 }
 
-/// A URL by which whoever has it fetches one object, without a key of their own.
+/// A URL by which whoever has it fetches or puts one object, without a key of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presigned {
     /// The URL. Whoever knows it may use it: not for logs.
@@ -216,14 +216,16 @@ impl Bucket {
         gone.map(|_| deleted).map_err(told)
     }
 
-    /// A URL to fetch an object by, from `now` (by the system's clock: S3 judges it by its own) for `valid`, at most a
+    /// A URL to `GET` or `PUT` an object by, with these headers, from `now` (by the system's clock: S3 judges it by its own) for `valid`, at most a
     /// week. Whether there is such an object is not looked up.
     ///
     /// # Errors
     /// If the key cannot stand in a URL.
     pub fn presign(
         &self,
+        method: &str,
         key: &str,
+        headers: &[(&str, &str)],
         now: SystemTime,
         valid: Duration,
     ) -> Result<Presigned, BoxError> {
@@ -235,9 +237,9 @@ impl Bucket {
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(valid);
         let signed = self.signer.sign(
-            "GET",
+            method,
             &url,
-            &[],
+            headers,
             SignableBody::UnsignedPayload,
             settings,
             now,
@@ -453,7 +455,7 @@ mod tests {
         // 2013-05-24T00:00:00Z
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
         let signed = bucket
-            .presign("test.txt", now, Duration::from_secs(86_400))
+            .presign("GET", "test.txt", &[], now, Duration::from_secs(86_400))
             .unwrap();
         assert!(
             signed

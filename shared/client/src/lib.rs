@@ -1,8 +1,11 @@
 //! A client of the public API.
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::header::LOCATION;
+use http::request::Builder;
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -12,8 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use towpath_api_types::{OutputText, Problem};
+use towpath_api_types::{ArtifactLink, OutputText, Problem};
 use towpath_auth::Key;
+use towpath_engine::Artifact;
 
 /// A client of one deployment, with one key.
 #[derive(Clone)]
@@ -102,23 +106,73 @@ impl Client {
                 url, bytes, sha256, ..
             } => (url, bytes, sha256),
         };
+        let body = self.fetch(&url, size, &hash).await?;
+        String::from_utf8(body.to_vec()).map_err(|e| Error::Lost(e.to_string()))
+    }
+
+    /// An artifact, whole, as a step's view links it.
+    ///
+    /// # Errors
+    /// As for [`Client::output`].
+    pub async fn artifact(&self, link: &ArtifactLink) -> Result<Bytes, Error> {
+        let request = self
+            .request(Method::GET, &link.href, &[])
+            .body(Full::default());
+        let answer = self.answer(request).await?;
+        let (parts, body) = answer.into_parts();
+        let Some(url) = parts.headers.get(LOCATION).and_then(|it| it.to_str().ok()) else {
+            return Err(refusal(parts.status, &self.whole(body).await?));
+        };
+        let Artifact { bytes, sha256, .. } = &link.artifact;
+        self.fetch(url, *bytes, sha256).await
+    }
+
+    /// Fetches a file of this size and hash by a URL that the API gave for it.
+    ///
+    /// # Errors
+    /// If there is no answer, or what was fetched is another file.
+    pub async fn fetch(&self, url: &str, size: u64, sha256: &str) -> Result<Bytes, Error> {
         // The URL is the permission: with an API key besides, S3 would refuse, and learn the key.
         let request = Request::get(url).body(Full::default());
-        let (status, body) = self.send(request).await?;
-        if !status.is_success() {
-            return Err(Error::Lost(format!(
-                "{status}: {}",
-                String::from_utf8_lossy(&body)
-            )));
-        }
+        let body = self.succeed(request).await?;
         let found = format!("{:x}", Sha256::digest(&body));
-        if body.len() as u64 != size || found != hash {
+        if body.len() as u64 != size || found != sha256 {
             let got = body.len();
             return Err(Error::Lost(format!(
-                "{got} bytes that are not the {size} bytes of the output"
+                "{got} bytes that are not the {size} bytes which were to be fetched"
             )));
         }
-        String::from_utf8(body.to_vec()).map_err(|e| Error::Lost(e.to_string()))
+        Ok(body)
+    }
+
+    /// Stores a file by a URL that the API gave for it, with the headers that belong to the URL.
+    ///
+    /// # Errors
+    /// If there is no answer, or the file is not taken.
+    pub async fn store<'h>(
+        &self,
+        url: &str,
+        headers: impl IntoIterator<Item = (&'h str, &'h str)>,
+        body: Bytes,
+    ) -> Result<(), Error> {
+        let mut request = Request::put(url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        self.succeed(request.body(Full::new(body)))
+            .await
+            .map(|_| ())
+    }
+
+    async fn succeed(&self, request: http::Result<Request<Full<Bytes>>>) -> Result<Bytes, Error> {
+        let (status, body) = self.send(request).await?;
+        match status.is_success() {
+            true => Ok(body),
+            false => {
+                let said = String::from_utf8_lossy(&body);
+                Err(Error::Lost(format!("{status}: {said}")))
+            }
+        }
     }
 
     async fn call<T: DeserializeOwned>(
@@ -133,13 +187,7 @@ impl Client {
             return serde_json::from_slice(&bytes)
                 .map_err(|e| Error::Lost(format!("an answer that cannot be read: {e}")));
         }
-        match serde_json::from_slice::<Problem>(&bytes) {
-            Ok(problem) => Err(Error::Refused(Box::new(problem))),
-            Err(_) => Err(Error::Lost(format!(
-                "{status}: {}",
-                String::from_utf8_lossy(&bytes)
-            ))),
-        }
+        Err(refusal(status, &bytes))
     }
 
     /// Sends any bytes to any path, and returns what came back, whatever it is.
@@ -153,6 +201,11 @@ impl Client {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<(StatusCode, Bytes), Error> {
+        let request = self.request(method, path, headers);
+        self.send(request.body(Full::new(Bytes::from(body)))).await
+    }
+
+    fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Builder {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
@@ -162,27 +215,42 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(request.body(Full::new(Bytes::from(body)))).await
+        request
     }
 
     async fn send(
         &self,
         request: http::Result<Request<Full<Bytes>>>,
     ) -> Result<(StatusCode, Bytes), Error> {
-        let lost = |why: String| Error::Lost(format!("{} did not answer: {why}", self.base));
-        let request = request.map_err(|e| lost(e.to_string()))?;
-        let answer = self
-            .http
-            .request(request)
-            .await
-            .map_err(|e| lost(e.to_string()))?;
+        let answer = self.answer(request).await?;
         let status = answer.status();
-        let body = answer
-            .into_body()
-            .collect()
-            .await
-            .map_err(|e| lost(e.to_string()))?;
-        Ok((status, body.to_bytes()))
+        Ok((status, self.whole(answer.into_body()).await?))
+    }
+
+    async fn answer(
+        &self,
+        request: http::Result<Request<Full<Bytes>>>,
+    ) -> Result<Response<Incoming>, Error> {
+        let request = request.map_err(|error| self.lost(&error))?;
+        let answer = self.http.request(request).await;
+        answer.map_err(|error| self.lost(&error))
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Bytes, Error> {
+        let body = body.collect().await.map_err(|error| self.lost(&error))?;
+        Ok(body.to_bytes())
+    }
+
+    fn lost(&self, why: &dyn std::fmt::Display) -> Error {
+        Error::Lost(format!("{} did not answer: {why}", self.base))
+    }
+}
+
+/// The error that an answer tells of.
+fn refusal(status: StatusCode, body: &[u8]) -> Error {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => Error::Refused(Box::new(problem)),
+        Err(_) => Error::Lost(format!("{status}: {}", String::from_utf8_lossy(body))),
     }
 }
 

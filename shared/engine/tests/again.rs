@@ -271,6 +271,7 @@ fn a_loop_keeps_decisions_evictions_and_attempts_and_clears_the_rest() {
         number: 5,
         bytes: 5,
         run: None,
+        artifacts: Vec::new(),
     };
     assert_eq!(run.step.revision.as_ref().unwrap().previous, previous);
     assert_eq!(

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use towpath_engine::{
-    AgentAnswer, BlockChange, CheckedAnswer, Effect, FailureKind, Outcome, PullRequest, Question,
-    Run, Status, advance, answer, poll,
+    AgentAnswer, Artifact, BlockChange, CheckedAnswer, Effect, FailureKind, Outcome, PullRequest,
+    Question, Run, Status, advance, answer, poll,
 };
 
 use crate::support::{answered, asks, at, calling, done, failure, job, run, subject};
@@ -132,7 +132,7 @@ fn what_an_agent_says_of_its_work_reaches_the_step_and_the_block() {
         pull_request: Some(request.clone()),
         confidence: Some(0.75),
         model: Some("m".to_owned()),
-        decision: None,
+        ..AgentAnswer::default()
     };
     poll(&mut run, answered(said), at(1)).unwrap();
     let wanted = [
@@ -222,4 +222,40 @@ fn a_model_that_is_named_once_is_kept() {
     run.step.model = Some("m".to_owned());
     poll(&mut run, done("x"), at(1)).unwrap();
     assert_eq!(run.step.model.as_deref(), Some("m"));
+}
+
+fn artifact(name: &str) -> Artifact {
+    Artifact {
+        name: name.to_owned(),
+        bytes: 3,
+        sha256: "ab".repeat(32),
+        job: "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-1".parse().unwrap(),
+    }
+}
+
+#[test]
+fn the_artifacts_of_an_answer_are_those_that_were_kept() {
+    let said = AgentAnswer {
+        artifacts: vec!["a.txt".to_owned()],
+        ..AgentAnswer::default()
+    };
+    let error = said.clone().checked().unwrap_err();
+    assert!(error.contains("\"a.txt\" was not kept"), "{error}");
+    let kept = vec![artifact("a.txt")];
+    let answer = said.clone().checked_with(kept.clone()).unwrap();
+    assert_eq!(answer.kept(), kept);
+    let outside = vec![artifact("a.txt"), artifact("../b.txt")];
+    assert!(said.clone().checked_with(outside).is_err());
+    let unhashed = vec![Artifact {
+        sha256: "../..".to_owned(),
+        ..artifact("a.txt")
+    }];
+    assert!(said.clone().checked_with(unhashed).is_err());
+    let large = vec![Artifact {
+        bytes: Artifact::BYTES_MAX + 1,
+        ..artifact("a.txt")
+    }];
+    assert!(said.clone().checked_with(large).is_err());
+    let many = vec![artifact("a.txt"); Artifact::COUNT_MAX + 1];
+    assert!(said.checked_with(many).is_err());
 }

@@ -158,6 +158,7 @@ fn a_finished_step_with_all_it_can_have_has_this_form() {
             number: 1,
             bytes: 2,
             run: Some(run_id(7)),
+            artifacts: Vec::new(),
         },
         feedback: Some("shorter".to_owned()),
         comments: Vec::new(),
@@ -270,6 +271,7 @@ fn every_other_record_reads_back_as_it_was_written() {
             number: 1,
             bytes: 2,
             run: None,
+            artifacts: Vec::new(),
         },
         feedback: None,
         comments: vec![Comment {

@@ -64,6 +64,7 @@ impl Kind for Grader {
                         number: 2,
                         bytes: 4,
                         run: None,
+                        artifacts: Vec::new(),
                     },
                     feedback: Some("again".to_owned()),
                     comments: Vec::new(),

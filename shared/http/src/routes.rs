@@ -6,7 +6,9 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -36,6 +38,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/runs", get(runs).post(start))
         .route("/runs/{run}", get(run))
         .route("/runs/{run}/steps/{step}/output", get(output))
+        .route("/runs/{run}/steps/{step}/artifacts/{*name}", get(artifact))
         .route("/runs/{run}/steps/{step}/log", get(log))
         .route("/runs/{run}/events", get(events))
         // Streamed by a function of its own, behind the front.
@@ -187,20 +190,33 @@ struct Number {
     number: Option<u32>,
 }
 
+/// Redirects to the bytes of an artifact, for some minutes.
+async fn artifact(
+    State(app): Shared,
+    Holder { caller, .. }: Holder<READ>,
+    Path((run, step, name)): Path<(String, String, String)>,
+) -> Result<Response, No> {
+    let (run, step) = (id(&run)?, step_index(&step)?);
+    let url = app.views.artifact(&caller, &run, step, &name).await?;
+    let location = HeaderValue::from_str(&url)
+        .map_err(|_| No::new(Code::Internal, "the artifact's URL cannot be told"))?;
+    Ok((StatusCode::FOUND, [(LOCATION, location)]).into_response())
+}
+
+fn step_index(text: &str) -> Result<StepIndex, No> {
+    let step = text.parse().map(StepIndex);
+    step.map_err(|_| No::new(Code::NotFound, format!("{text} is no step")))
+}
+
 async fn output(
     State(app): Shared,
     Holder { caller, .. }: Holder<READ>,
     Path((run, step)): Path<(String, String)>,
     Query(query): Query<Number>,
 ) -> Answer<OutputText> {
-    let step = step
-        .parse()
-        .map_err(|_| No::new(Code::NotFound, format!("{step} is no step")))?;
-    Ok(Json(
-        app.views
-            .output(&caller, &id(&run)?, StepIndex(step), query.number)
-            .await?,
-    ))
+    let (run, step) = (id(&run)?, step_index(&step)?);
+    let output = app.views.output(&caller, &run, step, query.number);
+    Ok(Json(output.await?))
 }
 
 #[derive(Deserialize)]
@@ -216,9 +232,7 @@ async fn log(
     Path((run, step)): Path<(String, String)>,
     Query(query): Query<LogQuery>,
 ) -> Answer<LogPage> {
-    let step = step
-        .parse()
-        .map_err(|_| No::new(Code::NotFound, format!("{step} is no step")))?;
+    let (run, step) = (id(&run)?, step_index(&step)?);
     let job = query.job.as_deref().map(id::<JobId>).transpose()?;
     let after = query.after.as_deref().filter(|after| !after.is_empty());
     let after: Result<LogPosition, _> = after.map_or(Ok(LogPosition::default()), str::parse);
@@ -226,8 +240,7 @@ async fn log(
         let message = "`after` takes the `next` of the page before";
         No(Problem::new(Code::InvalidRequest, message).at("after"))
     })?;
-    let run: RunId = id(&run)?;
-    let page = app.views.log(&caller, &run, StepIndex(step), job, after);
+    let page = app.views.log(&caller, &run, step, job, after);
     Ok(Json(page.await?))
 }
 

@@ -13,9 +13,10 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use towpath_api_types::Code;
-use towpath_engine::JobId;
+use towpath_engine::{Artifact, JobId};
 use towpath_jobs::{Answer, EventBatch, MANIFEST_TYPE, runner_object};
 use towpath_service::{App, RunnerRefused, RunnersJob};
+use towpath_store::UploadUrl;
 
 use crate::access::bearer;
 use crate::body::parse;
@@ -36,6 +37,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/jobs/{job}/claim", post(claim))
         .route("/jobs/{job}/manifest", get(manifest))
         .route("/jobs/{job}/answer", put(answer))
+        .route("/jobs/{job}/artifacts", post(artifact))
         .route("/runs/{job}/runner/events", post(events))
         .route("/api/v1/runs/{job}/runner/events", post(events))
 }
@@ -82,6 +84,9 @@ impl From<RunnerRefused> for Refusal {
                 error.message,
                 last,
             ),
+            RunnerRefused::Artifact(why) => {
+                Self::Runner(StatusCode::BAD_REQUEST, "invalid_artifact", why, None)
+            }
             RunnerRefused::AnswerMissing => told(
                 StatusCode::CONFLICT,
                 "answer_missing",
@@ -256,6 +261,18 @@ async fn answer(
     };
     app.runners.answer(&of, &answer).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Answers with the place where the runner is to put a file.
+async fn artifact(
+    State(app): Shared,
+    Path(job): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<UploadUrl>, Refusal> {
+    let of = of_token(&app, &job, &headers).await?;
+    let artifact: Artifact = parse(&body)?;
+    Ok(Json(app.runners.artifact(&of, &artifact)?))
 }
 
 /// The media types of newline-delimited JSON.

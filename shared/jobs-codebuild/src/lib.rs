@@ -28,7 +28,7 @@ use spec::Spec;
 use towpath_auth::Secret;
 use towpath_aws::{Build, BuildStatus, CodeBuild, CodeBuildError, StartBuild};
 use towpath_clock::Clock;
-use towpath_engine::{JobId, Timestamp};
+use towpath_engine::{Artifact, JobId, Timestamp};
 use towpath_jobs::{
     EventKind, JobRequest, JobSnapshot, JobStatus, LogPage, LogPart, LogPosition, LogStream,
     Runtime, StartError, Started, Unreadable, Work, error_class, last_lines,
@@ -353,6 +353,11 @@ impl Runtime for CodeBuildRuntime {
         let from = all.len().saturating_sub(lines);
         let tail = all.get(from..).unwrap_or_default().join("\n");
         Ok(Some(last_lines(tail.as_bytes(), usize::MAX)))
+    }
+
+    /// The runner has put it into the bucket.
+    async fn read_artifact(&self, _: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
+        Ok(None)
     }
 
     async fn read_log(

@@ -86,6 +86,15 @@ impl Folder {
         self.0.join("inputs")
     }
 
+    /// The directory of the files that the answer names, each under its hash.
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.0.join("artifacts")
+    }
+
+    pub(crate) fn artifact(&self, sha256: &str) -> PathBuf {
+        self.artifacts().join(sha256)
+    }
+
     pub(crate) fn context(&self) -> PathBuf {
         self.inputs().join("context.json")
     }

@@ -29,6 +29,7 @@
 //! the supervisor's own, `transfer.git`, and pushed from that, so that nothing the command leaves in `.git` takes part.
 
 mod answer;
+mod artifacts;
 mod checkout;
 mod error;
 mod folder;

@@ -37,6 +37,12 @@ impl Masks {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
+    /// Whether there is a secret in `bytes`.
+    pub(crate) fn hide(&self, bytes: &[u8]) -> bool {
+        let found = |text: &Vec<u8>| bytes.windows(text.len()).any(|window| window == &**text);
+        self.0.iter().any(found)
+    }
+
     /// What stands at the beginning of `bytes`; `last`: no more bytes follow.
     fn at(&self, bytes: &[u8], last: bool) -> Seen {
         let mut seen = Seen::Nothing;

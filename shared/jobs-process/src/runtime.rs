@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
-use towpath_engine::JobId;
+use towpath_engine::{Artifact, JobId};
 use towpath_jobs::{
     JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
     Unreadable, Work,
 };
 
+use crate::artifacts;
 use crate::error::Error;
 use crate::folder::{Folder, Found, Stop, create_private};
 use crate::order::{KNOWN, OF_SUPERVISORS, Order, TAKEN, inherited};
@@ -121,6 +122,21 @@ impl ProcessRuntime {
     pub async fn sweep(&self, keep: Duration) -> Result<usize, Error> {
         self.in_background(move |inner| inner.root.sweep(keep))
             .await
+    }
+
+    /// Fetches the artifacts that a job is given, unless it has been started.
+    async fn fetch(&self, request: &JobRequest) -> Result<(), StartError> {
+        let made = |inner: &Inner, job: &JobId| {
+            let folder = inner.root.folder(job)?;
+            inner.root.create()?;
+            folder.create()?;
+            Ok((!folder.accepted()).then_some(folder))
+        };
+        let job = request.job.clone();
+        match self.in_background(move |inner| made(inner, &job)).await? {
+            Some(folder) => artifacts::fetch(&folder, &request.artifacts).await,
+            None => Ok(()),
+        }
     }
 
     async fn on_folder<T: Send + 'static>(
@@ -261,6 +277,9 @@ impl Runtime for ProcessRuntime {
                 "the runtime `process` runs commands, and cannot answer for a simulated agent";
             return Err(StartError::Refused(why.to_owned()));
         };
+        if !request.artifacts.is_empty() {
+            self.fetch(request).await?;
+        }
         let order = Order::new(request, work);
         self.in_background(move |inner| inner.start(&order)).await?;
         Ok(Started::Accepted)
@@ -291,6 +310,12 @@ impl Runtime for ProcessRuntime {
             page.map(Some).map_err(Error::file("read", folder.path()))
         };
         Ok(self.on_folder(job, read).await?)
+    }
+
+    async fn read_artifact(&self, artifact: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
+        let wanted = artifact.clone();
+        let read = move |folder: &Folder| artifacts::read(folder, &wanted);
+        Ok(self.on_folder(&artifact.job, read).await?)
     }
 
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use towpath_jobs::{InputFile, JobSnapshot, JobStatus, error_class, last_lines};
 
 use crate::answer;
+use crate::artifacts;
 use crate::checkout::WorkingCopy;
 use crate::error::{Error, Failure};
 use crate::folder::{Durable, Folder, create_private, make_dir, write_json};
@@ -132,15 +133,20 @@ fn text(path: &Path) -> Result<String, Failure> {
 
 /// The end of a job whose command has ended.
 fn conclude(job: &mut Job, order: &Order, ended: &Ended, copy: Option<WorkingCopy>) -> JobSnapshot {
-    let answered = judge(ended).and_then(|()| answer::read(job, ended));
+    let answered = judge(ended).and_then(|()| {
+        let answer = answer::read(job, ended)?;
+        let artifacts = artifacts::keep(job, &order.job, &answer)?;
+        Ok((answer, artifacts))
+    });
     let end = match answered {
-        Ok(answer) => {
+        Ok((answer, artifacts)) => {
             let published = copy.map_or(Ok(()), |copy| copy.publish(job, order));
             let end = published.map_or_else(Failure::snapshot, |()| {
                 JobSnapshot::of(JobStatus::Terminated)
             });
             JobSnapshot {
                 answer: Some(answer),
+                artifacts,
                 ..end
             }
         }

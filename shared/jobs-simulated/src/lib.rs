@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use towpath_engine::{AgentAnswer, Decision, JobId, Simulated};
+use towpath_engine::{AgentAnswer, Artifact, Decision, JobId, Simulated};
 use towpath_jobs::{
     Answer, JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
     Unreadable, Work, error_class,
@@ -65,6 +65,10 @@ impl Runtime for SimulatedRuntime {
     }
 
     async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
+        Ok(None)
+    }
+
+    async fn read_artifact(&self, _: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
         Ok(None)
     }
 }

@@ -95,6 +95,7 @@ async fn result(script: Simulated, decisions: serde_json::Value) -> CallResult {
         attempt: 1,
         context: serde_json::json!({"decisions": decisions, "branch": "towpath/login"}),
         inputs: Vec::new(),
+        artifacts: Vec::new(),
         max_run: Duration::from_secs(60),
         grace: Duration::from_secs(10),
     };

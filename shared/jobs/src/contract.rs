@@ -99,4 +99,19 @@ pub struct OutputLink {
     /// The file that holds the output. The last dozen steps have one, as far as 4 MiB hold them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// The files that the step's agent left besides the output. Those of the last dozen steps, as far as 128 MiB hold them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<ArtifactFile>,
+}
+
+/// A file that the agent of an earlier step left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactFile {
+    /// The name of the artifact: the path that it had in the work directory of its job.
+    pub name: String,
+    /// The size of the file in bytes.
+    pub bytes: u64,
+    /// The path of the file in the folder `$TOWPATH_INPUTS`.
+    pub file: String,
 }

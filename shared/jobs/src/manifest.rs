@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use towpath_auth::Secret;
 use towpath_engine::{EventFormat, JobId, StepIndex, WorkspaceId};
 
-use crate::{Checkout, CommandWork, InputFile, JobRequest, Work};
+use crate::{Checkout, CommandWork, InputArtifact, InputFile, JobRequest, Work};
 
 /// The media type of a manifest.
 pub const MANIFEST_TYPE: &str = "application/vnd.towpath.manifest";
@@ -40,6 +40,8 @@ struct Line {
     events: Option<EventFormat>,
     context: serde_json::Value,
     inputs: Vec<NamedBytes>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    artifacts: Vec<InputArtifact>,
     max_run_ms: u64,
     grace_ms: u64,
 }
@@ -88,6 +90,7 @@ impl JobRequest {
             events: work.events,
             context: self.context.clone(),
             inputs: inputs.collect(),
+            artifacts: self.artifacts.clone(),
             max_run_ms: u64::try_from(self.max_run.as_millis()).unwrap_or(u64::MAX),
             grace_ms: u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX),
         };
@@ -141,6 +144,7 @@ impl JobRequest {
             attempt: line.attempt,
             context: line.context,
             inputs,
+            artifacts: line.artifacts,
             max_run: Duration::from_millis(line.max_run_ms),
             grace: Duration::from_millis(line.grace_ms),
         })
@@ -184,6 +188,12 @@ mod tests {
                 text("empty.txt", ""),
                 text("previous.txt", "x"),
             ],
+            artifacts: vec![InputArtifact {
+                file: "artifacts/0/report.html".to_owned(),
+                url: "https://example.com/report.html?x=y".to_owned(),
+                bytes: 3,
+                sha256: "ab".to_owned(),
+            }],
             max_run: Duration::from_secs(60),
             grace: Duration::from_secs(5),
         }

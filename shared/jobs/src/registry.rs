@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use towpath_engine::{ANY_RUNTIME, JobId};
+use towpath_engine::{ANY_RUNTIME, Artifact, JobId};
 
 use crate::request::GRACE;
 use crate::{
@@ -151,6 +151,20 @@ impl Registry {
         Ok(None)
     }
 
+    /// Reads an artifact of a job that has ended, from the runtime of this kind. `None`: its bytes are in the bucket
+    /// already, or gone.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if the runtime does not answer, or the deployment has no runtime of this kind.
+    pub async fn read_artifact(
+        &self,
+        kind: &str,
+        artifact: &Artifact,
+    ) -> Result<Option<Vec<u8>>, Unreadable> {
+        let runtime = self.runtime(kind).map_err(Unreadable)?;
+        runtime.read_artifact(artifact).await
+    }
+
     fn runtime(&self, kind: &str) -> Result<&Arc<dyn Runtime>, String> {
         self.0.by_kind.get(kind).ok_or_else(|| {
             let kinds = self.kinds();
@@ -215,6 +229,10 @@ mod tests {
         async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
             Ok(None)
         }
+
+        async fn read_artifact(&self, _: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
+            Ok(None)
+        }
     }
 
     fn job() -> JobId {
@@ -230,6 +248,7 @@ mod tests {
             attempt: 1,
             context: serde_json::Value::Null,
             inputs: Vec::new(),
+            artifacts: Vec::new(),
             max_run: GRACE,
             grace: GRACE,
         }

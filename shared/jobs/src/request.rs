@@ -34,6 +34,8 @@ pub struct JobRequest {
     pub context: serde_json::Value,
     /// The texts that the contract names, each a file of the same folder.
     pub inputs: Vec<InputFile>,
+    /// The artifacts that the contract names, each a file of the same folder once it is fetched.
+    pub artifacts: Vec<InputArtifact>,
     /// The longest time the job may run. The runtime holds this limit, as the engine does.
     pub max_run: Duration,
     /// How long the job may tidy up after it was asked to end, before it is killed.
@@ -50,11 +52,38 @@ pub struct InputFile {
     pub text: String,
 }
 
+/// An artifact of an earlier step that a job is given as a file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InputArtifact {
+    /// The path of the file in the folder of inputs.
+    pub file: String,
+    /// The URL by which whoever has it fetches the file, for some minutes.
+    pub url: String,
+    /// The size of the file in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of the file, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Leaves the URL out, which is a permission.
+impl fmt::Debug for InputArtifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InputArtifact")
+            .field("file", &self.file)
+            .field("bytes", &self.bytes)
+            .field("sha256", &self.sha256)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a command is given besides its contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
     /// The texts that the contract names.
     pub inputs: Vec<InputFile>,
+    /// The artifacts that the contract names.
+    pub artifacts: Vec<InputArtifact>,
     /// The values of the secrets that the command's environment names.
     pub secrets: BTreeMap<SecretName, Secret>,
 }
@@ -65,6 +94,7 @@ impl Given {
         let named = command.secrets().into_iter();
         Self {
             inputs: Vec::new(),
+            artifacts: Vec::new(),
             secrets: named.map(|name| (name.clone(), Secret::new(""))).collect(),
         }
     }
@@ -169,6 +199,7 @@ impl JobRequest {
         let request = Self::new(Work::Command(work), contract, max_run)?;
         Ok(Self {
             inputs: given.inputs,
+            artifacts: given.artifacts,
             ..request
         })
     }
@@ -199,6 +230,7 @@ impl JobRequest {
             attempt: contract.attempt,
             context,
             inputs: Vec::new(),
+            artifacts: Vec::new(),
             max_run,
             grace: GRACE,
         })

@@ -1,7 +1,7 @@
 //! What the end of a job means to the engine. The same for every role: what a step's kind makes of it is the kind's.
 
 use towpath_engine::{
-    AgentAnswer, CallFailure, CallResult, CheckedAnswer, FailureKind, Loss, LossCause,
+    AgentAnswer, Artifact, CallFailure, CallResult, CheckedAnswer, FailureKind, Loss, LossCause,
 };
 
 use crate::{Answer, JobSnapshot, JobStatus, error_class, last_lines};
@@ -47,7 +47,7 @@ fn loss(class: &str) -> Option<(LossCause, &'static str)> {
 
 fn done(snapshot: JobSnapshot) -> CallResult {
     let exit_code = snapshot.exit_code;
-    match agent_answer(snapshot.answer) {
+    match agent_answer(snapshot.answer, snapshot.artifacts) {
         Ok(answer) => CallResult::Done(answer),
         Err(message) => CallResult::Failed(CallFailure {
             kind: FailureKind::Agent,
@@ -116,14 +116,14 @@ fn printed(snapshot: &JobSnapshot) -> Option<String> {
 }
 
 /// An answer file that holds a JSON object has to be an agent answer, to the letter; any other text is an output.
-fn agent_answer(answer: Option<Answer>) -> Result<CheckedAnswer, String> {
+fn agent_answer(answer: Option<Answer>, kept: Vec<Artifact>) -> Result<CheckedAnswer, String> {
     let output = match answer {
         None => String::new(),
         Some(Answer::File(text)) if text.trim_start().starts_with('{') => {
             let answer: AgentAnswer = serde_json::from_str(&text).map_err(|error| {
                 format!("the answer file holds a JSON object that is not an agent answer: {error}")
             })?;
-            return answer.checked();
+            return answer.checked_with(kept);
         }
         Some(Answer::File(output) | Answer::Stdout(output)) => output,
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use towpath_engine::JobId;
+use towpath_engine::{Artifact, JobId};
 
 use crate::{JobRequest, JobSnapshot, LogPage, LogPosition};
 
@@ -56,6 +56,9 @@ pub trait Runtime: Send + Sync {
         job: &JobId,
         after: LogPosition,
     ) -> Result<Option<LogPage>, Unreadable>;
+
+    /// Reads an artifact of a job that has ended. `None`: its bytes are in the bucket already, or gone.
+    async fn read_artifact(&self, artifact: &Artifact) -> Result<Option<Vec<u8>>, Unreadable>;
 }
 
 /// The outcome of a successful start.

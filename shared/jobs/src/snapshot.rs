@@ -1,6 +1,7 @@
 //! What a runtime says of a job.
 
 use serde::{Deserialize, Serialize};
+use towpath_engine::Artifact;
 
 /// The state of a job. Most jobs walk through the states in this order; `Terminated` and `Failed` are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct JobSnapshot {
     pub exit_code: Option<i32>,
     /// The answer of the command, if the job ended well.
     pub answer: Option<Answer>,
+    /// The files that the answer names, if the job ended well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
     /// The end of what the command printed, if it failed: whole lines, several KB at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub printed: Option<String>,
@@ -57,6 +61,7 @@ impl JobSnapshot {
             terminal_error_message: None,
             exit_code: None,
             answer: None,
+            artifacts: Vec::new(),
             printed: None,
             resource_stats: None,
         }

@@ -108,6 +108,7 @@ fn request(subject: &dyn Subject, work: Work) -> JobRequest {
         attempt: 1,
         context: serde_json::json!({"decisions": []}),
         inputs: Vec::new(),
+        artifacts: Vec::new(),
         max_run: Duration::from_secs(3600),
         grace: GRACE,
     }

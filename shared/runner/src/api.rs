@@ -1,5 +1,6 @@
 //! The runner's side of the API: each request is repeated until it is answered.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,13 +9,16 @@ use serde::Deserialize;
 use serde_json::json;
 use towpath_auth::Secret;
 use towpath_client::Client;
-use towpath_engine::JobId;
+use towpath_engine::{Artifact, JobId};
 use towpath_jobs::{Answer, EventBatch, JobRequest};
 
 use crate::Options;
+use crate::print::note;
 
 /// The time after which a request that has no answer is sent again.
 const PATIENCE: Duration = Duration::from_secs(35);
+/// The time after which a file that is not stored yet is sent again.
+const STORING: Duration = Duration::from_secs(300);
 /// The pause before a request is sent again; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
@@ -57,6 +61,13 @@ pub(crate) struct Told {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StopTold {
     pub(crate) grace_ms: u64,
+}
+
+/// The place where a file is to be put.
+#[derive(Deserialize)]
+struct StoreAt {
+    url: String,
+    headers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,6 +144,29 @@ impl Api {
         asked.await.map(|_| ())
     }
 
+    /// Stores a file that the answer names.
+    pub(crate) async fn artifact(&self, artifact: &Artifact, bytes: Bytes) -> Result<(), Ended> {
+        let mut pause = PAUSE;
+        loop {
+            // Asked for anew each time: a URL is good for some minutes.
+            let path = format!("/jobs/{}/artifacts", self.job);
+            let body = serde_json::to_vec(artifact);
+            let body = body.map_err(|error| Ended::Refused(error.to_string()))?;
+            let asked = self.ask(Method::POST, &path, &self.token, JSON, body.into(), None);
+            let StoreAt { url, headers } = read(&asked.await?)?;
+            let headers = headers.iter().map(|(name, value)| (&**name, &**value));
+            let client = Client::new(&url, None);
+            let stored = client.store(&url, headers, bytes.clone());
+            match tokio::time::timeout(STORING, stored).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => note(&format!("{} is not stored yet: {error}", artifact.name)),
+                Err(_) => note(&format!("{} is not stored yet: no answer", artifact.name)),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
     /// Sends a batch of events.
     pub(crate) async fn events(&self, batch: &EventBatch) -> Result<Told, Ended> {
         let path = format!("/runs/{}/runner/events", self.job);
@@ -171,7 +205,7 @@ impl Api {
             if until.is_some_and(|until| Instant::now() + pause > until) {
                 return Err(Ended::Refused(why));
             }
-            crate::print::note(&format!("{why}; it is tried again"));
+            note(&format!("{why}; it is tried again"));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -119,7 +119,7 @@ impl<'a> Job<'a> {
         if let Work::Command(work) = &request.work {
             telling.reads(work.events);
         }
-        if let Err(error) = runtime.start(&request).await {
+        if let Err(error) = begin(&runtime, &request).await {
             return Ok(match error {
                 StartError::Refused(why) => not_started(why),
                 other => not_started(other.to_string()),
@@ -163,6 +163,7 @@ impl<'a> Job<'a> {
         while self.read_log(telling).await {
             self.send(telling).await?;
         }
+        self.keep_artifacts(&end).await?;
         let killed = end.terminal_error_class.as_deref() == Some(error_class::STOPPED);
         Ok(match self.stopped {
             Some(Stopped::Machine) if killed => {
@@ -171,6 +172,18 @@ impl<'a> Job<'a> {
             }
             _ => end,
         })
+    }
+
+    /// Puts the files that the answer names into the deployment's bucket, before the end of the job refers to them.
+    async fn keep_artifacts(&self, end: &JobSnapshot) -> Result<(), Ended> {
+        for artifact in &end.artifacts {
+            let read = self.runtime.read_artifact(artifact).await;
+            let lost = |why: String| Ended::Refused(format!("{}: {why}", artifact.name));
+            let bytes = read.map_err(|error| lost(error.to_string()))?;
+            let bytes = bytes.ok_or_else(|| lost("the file is gone".to_owned()))?;
+            self.api.artifact(artifact, bytes.into()).await?;
+        }
+        Ok(())
     }
 
     /// Tells what is new, or asks whether the job is to stop if nothing is for a while.
@@ -252,6 +265,21 @@ impl<'a> Job<'a> {
             self.stopped = None;
         }
     }
+}
+
+/// The tries to begin a job whose inputs could not be fetched.
+const BEGINNINGS: u32 = 6;
+
+/// Starts the command. What could not be fetched for it is fetched again.
+async fn begin(runtime: &ProcessRuntime, request: &JobRequest) -> Result<(), StartError> {
+    for tried in 0..BEGINNINGS {
+        match runtime.start(request).await {
+            Err(StartError::Unavailable(why)) => note(&why),
+            started => return started.map(|_| ()),
+        }
+        tokio::time::sleep(LOOK * 2_u32.pow(tried)).await;
+    }
+    runtime.start(request).await.map(|_| ())
 }
 
 /// Returns when this process is asked to end.

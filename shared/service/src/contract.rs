@@ -1,10 +1,11 @@
 //! What a call is told: the work contract, and the texts that go with it as files.
 
-use towpath_engine::{Call, JobId, Run, RunId, StepIndex};
+use towpath_engine::{Artifact, Call, JobId, Run, RunId, StepIndex};
 use towpath_jobs::{
-    Contract, Findings, InputFile, LogPosition, Objective, OutputLink, Registry, RequestedChanges,
+    ArtifactFile, Contract, Findings, InputArtifact, InputFile, LogPosition, Objective, OutputLink,
+    Registry, RequestedChanges,
 };
-use towpath_store::{Input, Store};
+use towpath_store::{Input, OutputRow, Store};
 
 use crate::Error;
 
@@ -12,6 +13,8 @@ use crate::Error;
 const OUTPUTS: i32 = 12;
 /// The most that all files of a call hold, in bytes. A text that does not fit is left out whole.
 const FILES: u64 = 4 * 1024 * 1024;
+/// The most that all artifacts of a call hold, in bytes. One that does not fit is left out.
+const ARTIFACTS: u64 = 128 * 1024 * 1024;
 /// The most that is told of what a gate's probe printed, in bytes.
 const FINDINGS: usize = 1024 * 1024;
 
@@ -49,6 +52,7 @@ pub(crate) fn contract(run: &Run, input: &Input, call: &Call) -> Result<Contract
         agent_kind: spec.agent_kind.clone(),
         href: output_path(input, &run.head.id, index, None),
         file: None,
+        artifacts: Vec::new(),
     });
     let decisions = run.step.decisions.iter();
     Ok(Contract {
@@ -88,13 +92,13 @@ pub(crate) struct Texts<'a> {
 
 impl Texts<'_> {
     /// Adds the texts to the contract: the block's title and description as they are now, and the names of the files,
-    /// which it returns.
+    /// which it returns, with the artifacts of earlier steps.
     pub(crate) async fn add_to(
         &self,
         contract: &mut Contract,
         run: &Run,
         input: &Input,
-    ) -> Result<Vec<InputFile>, Error> {
+    ) -> Result<(Vec<InputFile>, Vec<InputArtifact>), Error> {
         let (workspace, block) = (&input.block.workspace, &input.block.id);
         if let Some(now) = self.store.block(workspace, block).await? {
             contract.objective.title = now.title;
@@ -109,14 +113,38 @@ impl Texts<'_> {
         {
             findings.file = self.findings(probe, &mut files).await;
         }
-        for (step, stored) in self.earlier(run, input).await? {
+        let (mut artifacts, mut left) = (Vec::new(), ARTIFACTS);
+        for (step, row) in self.earlier(run, input).await? {
             let link = contract.outputs.iter_mut().find(|link| link.step == step);
-            if let Some(link) = link.filter(|_| files.take(stored.bytes())) {
-                let text = self.store.output_text(stored).await?;
+            let Some(link) = link else { continue };
+            for artifact in row.artifacts {
+                let Some(rest) = left.checked_sub(artifact.bytes) else {
+                    continue;
+                };
+                left = rest;
+                let given = self.artifact(step, &artifact)?;
+                link.artifacts.push(ArtifactFile {
+                    name: artifact.name,
+                    bytes: artifact.bytes,
+                    file: given.file.clone(),
+                });
+                artifacts.push(given);
+            }
+            if files.take(row.output.bytes()) {
+                let text = self.store.output_text(row.output).await?;
                 link.file = Some(files.add(format!("output-{step}.txt"), text));
             }
         }
-        Ok(files.files)
+        Ok((files.files, artifacts))
+    }
+
+    fn artifact(&self, step: StepIndex, artifact: &Artifact) -> Result<InputArtifact, Error> {
+        Ok(InputArtifact {
+            file: format!("artifacts/{step}/{}", artifact.name),
+            url: self.store.artifact_url(artifact)?.url,
+            bytes: artifact.bytes,
+            sha256: artifact.sha256.clone(),
+        })
     }
 
     /// The proposal that is to be changed.
@@ -166,7 +194,7 @@ impl Texts<'_> {
         &self,
         run: &Run,
         input: &Input,
-    ) -> Result<Vec<(StepIndex, towpath_store::StoredOutput)>, Error> {
+    ) -> Result<Vec<(StepIndex, OutputRow)>, Error> {
         let (mut found, mut before) = (Vec::new(), run.head.current);
         let own = input.lineage.last().map_or(StepIndex(0), |it| it.upto);
         let starts = input.lineage.iter().rev().skip(1).map(|it| it.upto);

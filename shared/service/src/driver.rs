@@ -175,7 +175,10 @@ impl Driver {
                 hold(&mut run, pause, &why, now)?;
                 run
             }
-            Tried::Is(status) => self.polled(&run, status).await?,
+            Tried::Is(status) => {
+                let status = self.jobs.keep_artifacts(&run, status).await?;
+                self.polled(&run, status).await?
+            }
         };
         self.fold(entry, loaded, after).await
     }

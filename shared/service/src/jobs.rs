@@ -8,7 +8,7 @@ use towpath_engine::{
 };
 use towpath_jobs::{
     Fate, Given, JobRequest, JobSnapshot, JobStatus, Reaped, Registry, StartError, Started,
-    call_result,
+    Unreadable, call_result,
 };
 use towpath_store::Store;
 
@@ -124,6 +124,40 @@ impl Jobs {
         })
     }
 
+    /// Puts the artifacts of the run's call into the bucket, unless its runner has, before the commit that refers to them.
+    /// What is lost makes the call fail.
+    pub(crate) async fn keep_artifacts(
+        &self,
+        run: &Run,
+        status: CallStatus,
+    ) -> Result<CallStatus, Error> {
+        let (CallStatus::Ended(CallResult::Done(answer)), Some(call)) = (&status, run.step.call())
+        else {
+            return Ok(status);
+        };
+        if self.runtimes.asks_for_manifest(&call.runtime) {
+            return Ok(status);
+        }
+        for artifact in answer.kept() {
+            let message = match self.runtimes.read_artifact(&call.runtime, artifact).await {
+                Ok(Some(bytes)) => {
+                    self.store.put_artifact(artifact, bytes).await?;
+                    continue;
+                }
+                Ok(None) => format!("the artifact {} is gone", artifact.name),
+                Err(Unreadable(why)) => return Ok(CallStatus::Unreadable(why)),
+            };
+            return Ok(CallStatus::Ended(CallResult::Failed(CallFailure {
+                kind: FailureKind::Agent,
+                message,
+                detail: None,
+                exit_code: None,
+                printed: None,
+            })));
+        }
+        Ok(status)
+    }
+
     /// Sees to the jobs that the run's call replaces. Returns one that is not gone yet.
     async fn replaced(&self, run: &mut Run) -> Option<towpath_engine::JobId> {
         let replaces: Vec<JobRef> = run.step.replaces.clone();
@@ -175,8 +209,10 @@ impl Jobs {
                     store: &self.store,
                     runtimes: &self.runtimes,
                 };
+                let (inputs, artifacts) = texts.add_to(&mut contract, run, &input).await?;
                 Given {
-                    inputs: texts.add_to(&mut contract, run, &input).await?,
+                    inputs,
+                    artifacts,
                     secrets: self.secrets.of(&run.head.workspace, command).await?,
                 }
             }

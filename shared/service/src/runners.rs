@@ -9,13 +9,13 @@ use async_trait::async_trait;
 use serde_json::Value;
 use towpath_aws::EventBus;
 use towpath_clock::Clock;
-use towpath_engine::{Head, JobId, Phase, Timestamp};
+use towpath_engine::{Artifact, Head, JobId, Phase, Timestamp};
 use towpath_jobs::{
     Answer, BatchError, EventBatch, EventKind, JobRequest, JobSnapshot, JobStatus, RunnerEvent,
     error_class,
 };
 use towpath_jobs_codebuild::hash;
-use towpath_store::{Appended, Claimed, JobRecord, JobRecords, JobStop, Store};
+use towpath_store::{Appended, Claimed, JobRecord, JobRecords, JobStop, Store, UploadUrl};
 
 use crate::jobs::Jobs;
 use crate::{Error, Ports};
@@ -90,6 +90,8 @@ pub enum RunnerRefused {
     Over,
     /// The batch breaks a rule; the last sequence number that is stored.
     Batch(BatchError, Option<u64>),
+    /// The artifact breaks a rule, in words for people.
+    Artifact(String),
     /// The end tells of an answer that was not handed in.
     AnswerMissing,
     /// The job cannot be told what to do, in words for people: nothing can come of it.
@@ -251,6 +253,24 @@ impl Runners {
         }
     }
 
+    /// The place where a job's runner puts a file that the answer names. It counts once the job has ended, and only as what
+    /// the end of the job says it is.
+    ///
+    /// # Errors
+    /// [`RunnerRefused::Over`] if the job is over; [`RunnerRefused::Artifact`] if the artifact breaks a rule.
+    pub fn artifact(
+        &self,
+        of: &RunnersJob,
+        artifact: &Artifact,
+    ) -> Result<UploadUrl, RunnerRefused> {
+        if of.is_over() {
+            return Err(RunnerRefused::Over);
+        }
+        let one = std::slice::from_ref(artifact);
+        check_artifacts(of.job(), one).map_err(RunnerRefused::Artifact)?;
+        Ok(self.records.artifact_upload(artifact)?)
+    }
+
     /// Appends events to a job's. The `runtime_terminal` among them is the end of the job, and is told at once. Returns the
     /// last sequence number that is stored.
     ///
@@ -262,7 +282,7 @@ impl Runners {
             return Err(RunnerRefused::Over);
         }
         let terminal = terminal.and_then(|at| batch.events.get(at));
-        let end = terminal.map(|event| end_of(&event.data));
+        let end = terminal.map(|event| end_of(to.job(), &event.data));
         if let Some(end) = &end
             && !to.is_over()
             && end.terminal_error_class.is_none()
@@ -301,9 +321,18 @@ fn is_terminal(event: &RunnerEvent) -> bool {
     event.kind == EventKind::RuntimeTerminal
 }
 
+/// Checks artifacts that the runner of a job tells of: they are the job's own.
+fn check_artifacts(job: &JobId, artifacts: &[Artifact]) -> Result<(), String> {
+    Artifact::check_all(artifacts)?;
+    match artifacts.iter().find(|it| it.job != *job) {
+        None => Ok(()),
+        Some(other) => Err(format!("the artifact {} is of another job", other.name)),
+    }
+}
+
 /// The end of a job, as its runner tells it. A runner that says nothing of how it ended has ended well; a class that is not
 /// known is that of an agent that failed.
-fn end_of(data: &serde_json::Map<String, Value>) -> JobSnapshot {
+fn end_of(job: &JobId, data: &serde_json::Map<String, Value>) -> JobSnapshot {
     let mut data = data.clone();
     // The answer was handed in before, and is never a part of an event.
     data.remove("answer");
@@ -323,6 +352,9 @@ fn end_of(data: &serde_json::Map<String, Value>) -> JobSnapshot {
     }
     if end.status == JobStatus::Failed && end.terminal_error_class.is_none() {
         end.terminal_error_class = Some(error_class::AGENT_ERROR.to_owned());
+    }
+    if let Err(broken) = check_artifacts(job, &end.artifacts) {
+        return JobSnapshot::ended_badly(error_class::AGENT_ERROR, broken);
     }
     // What a person reads is bounded, whoever wrote it.
     let bounded = |text: String| towpath_jobs::last_lines(text.as_bytes(), 4 * 1024);

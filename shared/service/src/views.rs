@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use towpath_api_types::{
-    Code, List, OutputLink, OutputText, Problem, RunSummary, RunView, StepView, WaitsFor,
+    ArtifactLink, Code, List, OutputLink, OutputText, Problem, RunSummary, RunView, StepView,
+    WaitsFor,
 };
 use towpath_engine::{
-    About, Head, JobId, Phase, Plan, Reason, RunId, Status, Step, StepIndex, Wait, kinds,
+    About, Artifact, Head, JobId, Phase, Plan, Reason, RunId, Status, Step, StepIndex, Wait, kinds,
 };
 use towpath_jobs::{LogPage, LogPosition, Registry, Unreadable};
 use towpath_store::{EventCursor, EventPage, Input, Store, StoredOutput};
@@ -157,6 +158,34 @@ impl Views {
         }
     }
 
+    /// A URL to fetch an artifact of a step by: of the newest output.
+    ///
+    /// # Errors
+    /// The problem to tell the caller.
+    pub async fn artifact(
+        &self,
+        caller: &Caller,
+        id: &RunId,
+        step: StepIndex,
+        name: &str,
+    ) -> Told<String> {
+        let view = self.run(caller, id).await?;
+        let none = || {
+            let name: String = name.chars().take(200).collect();
+            let message = format!("step {step} of {id} has no artifact {name:?}");
+            Problem::new(Code::NotFound, message)
+        };
+        let found = view.steps.into_iter().find(|view| view.index == step);
+        let output = found.and_then(|view| view.output).ok_or_else(none)?;
+        let link = output
+            .artifacts
+            .into_iter()
+            .find(|it| it.artifact.name == name);
+        let link = link.ok_or_else(none)?;
+        let url = self.store.artifact_url(&link.artifact);
+        Ok(url.map_err(Error::from)?.url)
+    }
+
     /// A page of what the jobs of a run tell, in the order of the jobs, from a place on.
     ///
     /// # Errors
@@ -269,6 +298,11 @@ fn step_view(
         href: output_path(input, run, step.index, Some(output.number)),
         number: output.number,
         bytes: output.bytes,
+        artifacts: output
+            .artifacts
+            .iter()
+            .map(|artifact| artifact_link(artifact, run, step.index))
+            .collect(),
     });
     StepView {
         index: step.index,
@@ -291,6 +325,13 @@ fn step_view(
         evictions: step.evictions,
         model: step.model,
         kept_from,
+    }
+}
+
+fn artifact_link(artifact: &Artifact, run: &RunId, step: StepIndex) -> ArtifactLink {
+    ArtifactLink {
+        href: format!("/runs/{run}/steps/{step}/artifacts/{}", artifact.name),
+        artifact: artifact.clone(),
     }
 }
 

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use towpath_engine::{JobId, StepIndex, Timestamp, WorkspaceId};
+use towpath_engine::{Artifact, JobId, StepIndex, Timestamp, WorkspaceId};
 use towpath_jobs::{Answer, JobSnapshot};
 use towpath_table::{Condition, Error as TableError, Table, Update, Write, number, string};
 
 use crate::form::{FORM, put, record};
-use crate::{Error, Objects, Store, keys};
+use crate::objects::TEXT;
+use crate::outputs::artifact_key;
+use crate::{Error, Objects, Store, UploadUrl, keys};
 
 /// The records of jobs that run elsewhere, and their events. Cheap to clone.
 #[derive(Clone)]
@@ -215,6 +217,18 @@ impl JobRecords {
         held(self.executors.write(kept).await)
     }
 
+    /// A URL by which the runner of a job stores an artifact of it.
+    ///
+    /// # Errors
+    /// If it cannot be signed, or the artifact has no hash.
+    pub fn artifact_upload(&self, artifact: &Artifact) -> Result<UploadUrl, Error> {
+        let sha256 = sha256_of(&artifact.sha256);
+        let sha256 =
+            sha256.ok_or_else(|| Error::Broken("an artifact has no SHA-256".to_owned()))?;
+        let key = artifact_key(artifact);
+        self.objects.upload_url(&key, artifact.bytes, sha256)
+    }
+
     /// Puts a text of a job into the bucket, and returns its key. The same text under the same name is the same object.
     pub(crate) async fn put_object(
         &self,
@@ -229,7 +243,8 @@ impl JobRecords {
             .map(|it| format!("{it:02x}"))
             .collect();
         let key = format!("jobs/{}/{job}/{name}-{hash}", job.run());
-        self.objects.put(&key, text, sha256).await?;
+        let body = text.as_bytes().to_vec();
+        self.objects.put(&key, body, TEXT, sha256).await?;
         Ok(key)
     }
 
@@ -298,6 +313,13 @@ mod as_text {
             .map(Some)
             .map_err(D::Error::custom)
     }
+}
+
+/// The hash that these hexadecimal digits stand for.
+fn sha256_of(digits: &str) -> Option<[u8; 32]> {
+    let pairs = (0..32).map(|at| digits.get(2 * at..2 * at + 2));
+    let bytes = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok());
+    bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
 
 /// Whether the conditions of a write held.

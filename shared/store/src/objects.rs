@@ -1,10 +1,13 @@
 //! The bucket of large outputs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 use towpath_aws::Bucket;
 use towpath_engine::Timestamp;
 
@@ -13,7 +16,10 @@ use crate::Error;
 /// The time for which the URL of an output can be used: long enough to begin a download.
 const URL_VALID: Duration = Duration::from_secs(15 * 60);
 
-const TEXT: &str = "text/plain; charset=utf-8";
+/// The media type of texts.
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+/// The media type of everything else: a browser keeps such a file, and never runs what is in it.
+pub(crate) const BYTES: &str = "application/octet-stream";
 
 /// A URL by which whoever has it fetches an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +30,29 @@ pub struct OutputUrl {
     pub expires_at: Timestamp,
 }
 
-/// A place for large texts.
+/// A URL by which whoever has it stores one file, which is the one that it was made for.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct UploadUrl {
+    /// The URL. Not for logs.
+    pub url: String,
+    /// The headers that the request must have: they are signed.
+    pub headers: BTreeMap<&'static str, String>,
+}
+
+/// A place for large texts and files.
 #[async_trait]
 pub trait Objects: fmt::Debug + Send + Sync {
-    /// Stores a text under a key. Storing the same text under the same key again changes nothing.
+    /// Stores bytes under a key. Storing the same bytes under the same key again changes nothing.
     ///
     /// # Errors
     /// If the place does not answer.
-    async fn put(&self, key: &str, text: &str, sha256: [u8; 32]) -> Result<(), Error>;
+    async fn put(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        media_type: &'static str,
+        sha256: [u8; 32],
+    ) -> Result<(), Error>;
 
     /// Reads the text under a key.
     ///
@@ -44,13 +65,24 @@ pub trait Objects: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the URL cannot be signed.
     fn url(&self, key: &str) -> Result<OutputUrl, Error>;
+
+    /// A URL to store the bytes of this length and hash under a key by. It is for whoever may do that.
+    ///
+    /// # Errors
+    /// If the URL cannot be signed.
+    fn upload_url(&self, key: &str, bytes: u64, sha256: [u8; 32]) -> Result<UploadUrl, Error>;
 }
 
 #[async_trait]
 impl Objects for Bucket {
-    async fn put(&self, key: &str, text: &str, sha256: [u8; 32]) -> Result<(), Error> {
-        let body = Bytes::copy_from_slice(text.as_bytes());
-        let put = Bucket::put(self, key, body, TEXT, sha256).await;
+    async fn put(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        media_type: &'static str,
+        sha256: [u8; 32],
+    ) -> Result<(), Error> {
+        let put = Bucket::put(self, key, body.into(), media_type, sha256).await;
         put.map_err(|e| towpath_table::Error::from_sdk(&e).into())
     }
 
@@ -62,13 +94,31 @@ impl Objects for Bucket {
     }
 
     fn url(&self, key: &str) -> Result<OutputUrl, Error> {
-        let presigned = self.presign(key, SystemTime::now(), URL_VALID);
+        let presigned = self.presign("GET", key, &[], SystemTime::now(), URL_VALID);
         let presigned = presigned.map_err(|e| Error::Broken(e.to_string()))?;
         let expires = presigned.expires.duration_since(SystemTime::UNIX_EPOCH);
         let expires = expires.map_err(|e| Error::Broken(e.to_string()))?;
         Ok(OutputUrl {
             url: presigned.url,
             expires_at: Timestamp(u64::try_from(expires.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    fn upload_url(&self, key: &str, bytes: u64, sha256: [u8; 32]) -> Result<UploadUrl, Error> {
+        let headers = BTreeMap::from([
+            ("content-length", bytes.to_string()),
+            ("content-type", BYTES.to_owned()),
+            ("x-amz-checksum-sha256", STANDARD.encode(sha256)),
+        ]);
+        let signed: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, &**value))
+            .collect();
+        let presigned = self.presign("PUT", key, &signed, SystemTime::now(), URL_VALID);
+        let presigned = presigned.map_err(|e| Error::Broken(e.to_string()))?;
+        Ok(UploadUrl {
+            url: presigned.url,
+            headers,
         })
     }
 }

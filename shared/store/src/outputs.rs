@@ -8,10 +8,11 @@
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use towpath_engine::{Output, RunId, StepIndex};
+use towpath_engine::{Artifact, Output, RunId, StepIndex};
 use towpath_table::{Key, Write};
 
 use crate::form::{put, record};
+use crate::objects::{BYTES, TEXT};
 use crate::{Error, OutputUrl, Store, keys};
 
 /// The most bytes that an output may have to be kept in its row.
@@ -35,6 +36,17 @@ pub enum StoredOutput {
         /// The SHA-256 of the text, in hexadecimal digits.
         sha256: String,
     },
+}
+
+/// The row of an output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputRow {
+    /// The text, or where it is.
+    #[serde(flatten)]
+    pub output: StoredOutput,
+    /// The files that go with the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
 }
 
 impl StoredOutput {
@@ -73,10 +85,10 @@ impl Store {
         from: StepIndex,
         before: StepIndex,
         limit: i32,
-    ) -> Result<Vec<(StepIndex, StoredOutput)>, Error> {
+    ) -> Result<Vec<(StepIndex, OutputRow)>, Error> {
         let (first, last) = (keys::outputs_of(from), keys::outputs_of(before));
         let items = self.runs.latest(run.as_str(), (&first, &last), limit);
-        let mut found: Vec<(StepIndex, StoredOutput)> = Vec::new();
+        let mut found: Vec<(StepIndex, OutputRow)> = Vec::new();
         for item in items.await? {
             let step = keys::step_of_output(&Key::of(&item))?;
             if found.last().is_none_or(|(last, _)| *last != step) {
@@ -97,6 +109,24 @@ impl Store {
         }
     }
 
+    /// Stores an artifact, before the commit that refers to it. `bytes` are all that it holds.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    pub async fn put_artifact(&self, artifact: &Artifact, bytes: Vec<u8>) -> Result<(), Error> {
+        let hash = Sha256::digest(&bytes);
+        let key = artifact_key(artifact);
+        self.objects.put(&key, bytes, BYTES, hash.into()).await
+    }
+
+    /// A URL to fetch an artifact by.
+    ///
+    /// # Errors
+    /// If it cannot be signed.
+    pub fn artifact_url(&self, artifact: &Artifact) -> Result<OutputUrl, Error> {
+        self.objects.url(&artifact_key(artifact))
+    }
+
     /// A URL of an object of the bucket.
     ///
     /// # Errors
@@ -114,7 +144,11 @@ impl Store {
                 },
                 _ => self.put_object(run, output).await?,
             };
-            put(keys::output(run, output.step, output.number), &stored)
+            let row = OutputRow {
+                output: stored,
+                artifacts: output.artifacts.clone(),
+            };
+            put(keys::output(run, output.step, output.number), &row)
         });
         try_join_all(stored).await
     }
@@ -123,7 +157,8 @@ impl Store {
         let hash = Sha256::digest(&output.text);
         let sha256 = format!("{hash:x}");
         let object = object_key(run, output, &sha256);
-        self.objects.put(&object, &output.text, hash.into()).await?;
+        let body = output.text.as_bytes().to_vec();
+        self.objects.put(&object, body, TEXT, hash.into()).await?;
         Ok(StoredOutput::Object {
             object,
             bytes: output.text.len() as u64,
@@ -138,6 +173,17 @@ fn object_key(run: &RunId, output: &Output, sha256: &str) -> String {
     let hash: String = sha256.chars().take(32).collect();
     let (step, number) = (output.step.0, output.number);
     format!("runs/{run}/{step:04}/{number:05}/{hash}")
+}
+
+/// The key of an artifact's object: everything of a run is under one prefix, and a browser names what it keeps by the last
+/// part. The artifact's name has been checked.
+pub(crate) fn artifact_key(artifact: &Artifact) -> String {
+    let Artifact {
+        name, sha256, job, ..
+    } = artifact;
+    let hash: String = sha256.chars().take(32).collect();
+    let file = name.rsplit('/').next().unwrap_or_default();
+    format!("runs/{}/artifacts/{job}/{hash}/{file}", job.run())
 }
 
 #[cfg(test)]
@@ -156,9 +202,17 @@ mod tests {
         let text = StoredOutput::Row {
             text: "all of it".to_owned(),
         };
-        for stored in [text, object] {
-            let item = attributes(&key, &stored).unwrap();
-            assert_eq!(record::<StoredOutput>(item).unwrap(), stored);
+        let left = Artifact {
+            name: "dist/report.html".to_owned(),
+            bytes: 7,
+            sha256: "ab".repeat(32),
+            job: "job_00000000000000000000000001-2".parse().unwrap(),
+        };
+        for (output, artifacts) in [(text, vec![]), (object, vec![left])] {
+            let row = OutputRow { output, artifacts };
+            let item = attributes(&key, &row).unwrap();
+            assert_eq!(record::<OutputRow>(item.clone()).unwrap(), row);
+            assert_eq!(record::<StoredOutput>(item).unwrap(), row.output);
         }
     }
 
@@ -169,6 +223,7 @@ mod tests {
             step: StepIndex(3),
             number: 2,
             text: String::new(),
+            artifacts: Vec::new(),
         };
         let (one, other) = ("a".repeat(64), "b".repeat(64));
         let key = object_key(&run, &output, &one);

@@ -14,7 +14,7 @@ use towpath_jobs::{
 };
 use towpath_store::{
     Appended, Claimed, Error, EventCursor, JobRecord, JobRecords, JobStop, Objects, OutputUrl,
-    Store,
+    Store, UploadUrl,
 };
 use towpath_table::{Error as TableError, Found, Item, Key, MemoryTable, Search, Table, Write};
 
@@ -101,10 +101,20 @@ struct Texts(Mutex<HashMap<String, String>>);
 
 #[async_trait]
 impl Objects for Texts {
-    async fn put(&self, key: &str, text: &str, _: [u8; 32]) -> Result<(), Error> {
-        let mut texts = self.0.lock().unwrap();
-        texts.insert(key.to_owned(), text.to_owned());
+    async fn put(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        _: &'static str,
+        _: [u8; 32],
+    ) -> Result<(), Error> {
+        let text = String::from_utf8(body).unwrap();
+        self.0.lock().unwrap().insert(key.to_owned(), text);
         Ok(())
+    }
+
+    fn upload_url(&self, key: &str, _: u64, _: [u8; 32]) -> Result<UploadUrl, Error> {
+        Err(Error::Broken(key.to_owned()))
     }
 
     async fn get(&self, key: &str) -> Result<String, Error> {

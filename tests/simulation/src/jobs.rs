@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use towpath_clock::Clock;
-use towpath_engine::JobId;
+use towpath_engine::{Artifact, JobId};
 use towpath_jobs::{
     Answer, JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
     Unreadable, error_class,
@@ -287,6 +287,10 @@ impl Runtime for MemoryJobs {
     }
 
     async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
+        Ok(None)
+    }
+
+    async fn read_artifact(&self, _: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
         Ok(None)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use towpath_engine::Timestamp;
-use towpath_store::{Error as StoreError, Objects, OutputUrl};
+use towpath_store::{Error as StoreError, Objects, OutputUrl, UploadUrl};
 use towpath_table::{Error, Found, Item, Key, MemoryTable, Search, Table, Write};
 
 use crate::chance::Chance;
@@ -148,7 +148,17 @@ pub(crate) struct NoObjects;
 
 #[async_trait]
 impl Objects for NoObjects {
-    async fn put(&self, _: &str, _: &str, _: [u8; 32]) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        _: &str,
+        _: Vec<u8>,
+        _: &'static str,
+        _: [u8; 32],
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    fn upload_url(&self, _: &str, _: u64, _: [u8; 32]) -> Result<UploadUrl, StoreError> {
         Err(StoreError::Unavailable)
     }
 

@@ -2,6 +2,7 @@
 //! processes for jobs.
 
 mod again;
+mod artifacts;
 mod builds;
 mod costs;
 mod doctor;

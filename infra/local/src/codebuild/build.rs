@@ -315,6 +315,7 @@ impl CodeBuild {
             attempt: 1,
             context: Value::Null,
             inputs: Vec::new(),
+            artifacts: Vec::new(),
             max_run: Duration::from_secs(build.timeout_minutes * 60),
             grace: STOP_GRACE,
         };

@@ -167,7 +167,9 @@ fn choose(run: &mut Run, subject: &str, choice: &str) -> Result<(), AnswerError>
 fn approve(run: &mut Run, proposal: Option<&str>, now: Timestamp) -> Result<Outcome, Illegal> {
     settle(run, ApprovalStatus::Approved, None);
     if let Some(text) = proposal {
-        let output = keep(run, text.to_owned());
+        // The text is the human's; the files are as the agent left them.
+        let artifacts = run.step.output.take().map(|it| it.artifacts);
+        let output = keep(run, text.to_owned(), artifacts.unwrap_or_default());
         run.step.output = Some(output);
     }
     finish(run, now)

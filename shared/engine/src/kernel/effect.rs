@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApprovalStatus, FailureKind, JobId, JobRef, Step, StepIndex, Timestamp};
+use crate::{ApprovalStatus, Artifact, FailureKind, JobId, JobRef, Step, StepIndex, Timestamp};
 
 /// The outcome of one action: exactly one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub struct Output {
     pub number: u32,
     /// The whole text.
     pub text: String,
+    /// The files that the agent left besides the text.
+    pub artifacts: Vec<Artifact>,
 }
 
 /// A change of a run's block.

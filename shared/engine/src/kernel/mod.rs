@@ -1,6 +1,7 @@
 //! The kernel: the records of a run, the phases of a step, and the transitions between them. It knows no kind of step.
 
 mod answer;
+mod artifact;
 mod call;
 mod driver;
 mod effect;
@@ -18,6 +19,7 @@ mod time;
 mod transition;
 
 pub use answer::{Answer, AnswerError, answer};
+pub use artifact::Artifact;
 pub use call::{Call, CallFailure, CallResult, CallStatus, Held, Loss, LossCause};
 pub use driver::{Died, LASTING_WAIT, driver_died, hand_over};
 pub use effect::{Audit, AuditAction, BlockChange, Effect, Ended, Outcome, Output, PullRequest};

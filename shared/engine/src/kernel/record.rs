@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::end::{end_well, fail};
 use crate::{
-    About, Approval, ApprovalStatus, Asked, BlockChange, Decision, Effect, FailureKind, Illegal,
-    Outcome, Output, OutputRef, Phase, PullRequest, Question, Run, Timestamp, resolvers,
+    About, Approval, ApprovalStatus, Artifact, Asked, BlockChange, Decision, Effect, FailureKind,
+    Illegal, Outcome, Output, OutputRef, Phase, PullRequest, Question, Run, Timestamp, resolvers,
 };
 
 /// The answer of an agent. Everything but the output is optional, and nothing in it is trusted before it is checked.
@@ -26,16 +26,23 @@ pub struct AgentAnswer {
     /// The model that did the work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The files that the agent left besides its output, as paths below its work directory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
 }
 
 /// An agent's answer that the records can hold. Only [`AgentAnswer::checked`] makes one.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct CheckedAnswer(AgentAnswer);
+pub struct CheckedAnswer {
+    answer: AgentAnswer,
+    /// The artifacts that the answer names, as they were kept.
+    kept: Vec<Artifact>,
+}
 
 impl std::ops::Deref for CheckedAnswer {
     type Target = AgentAnswer;
     fn deref(&self) -> &AgentAnswer {
-        &self.0
+        &self.answer
     }
 }
 
@@ -49,8 +56,16 @@ impl AgentAnswer {
     /// no number is dropped.
     ///
     /// # Errors
-    /// If a part of the answer is too large; the text says which.
-    pub fn checked(mut self) -> Result<CheckedAnswer, String> {
+    /// If a part of the answer is too large, or it names artifacts; the text says which.
+    pub fn checked(self) -> Result<CheckedAnswer, String> {
+        self.checked_with(Vec::new())
+    }
+
+    /// Checks that the records can hold the answer, and that the artifacts it names were kept.
+    ///
+    /// # Errors
+    /// If a part of the answer is too large, or an artifact was not kept; the text says which.
+    pub fn checked_with(mut self, kept: Vec<Artifact>) -> Result<CheckedAnswer, String> {
         let fits = |what: &str, text: &str, limit: usize| match text.len() {
             bytes if bytes <= limit => Ok(()),
             bytes => Err(format!(
@@ -76,22 +91,44 @@ impl AgentAnswer {
             fits("pull request's branch", branch, SHORT)?;
         }
         fits("model", self.model.as_deref().unwrap_or_default(), SHORT)?;
+        Artifact::check_all(&kept)?;
+        let is_kept = |name: &String| kept.iter().any(|it| it.name == *name);
+        if let Some(missing) = self.artifacts.iter().find(|name| !is_kept(name)) {
+            let name: String = missing.chars().take(SHORT).collect();
+            return Err(format!("the answer's artifact {name:?} was not kept"));
+        }
         // A table holds no infinite numbers, and none as small as a double can be.
         self.confidence = self.confidence.filter(|c| !c.is_nan());
         self.confidence = self
             .confidence
             .map(|c| if c < 1e-6 { 0.0 } else { c.min(1.0) });
-        Ok(CheckedAnswer(self))
+        Ok(CheckedAnswer { answer: self, kept })
     }
 }
 
 impl CheckedAnswer {
     /// Makes an answer of an output alone.
     pub fn of_output(output: impl Into<String>) -> Self {
-        Self(AgentAnswer {
-            output: output.into(),
-            ..AgentAnswer::default()
-        })
+        Self {
+            answer: AgentAnswer {
+                output: output.into(),
+                ..AgentAnswer::default()
+            },
+            kept: Vec::new(),
+        }
+    }
+
+    /// The artifacts that the answer names, as they were kept.
+    pub fn kept(&self) -> &[Artifact] {
+        &self.kept
+    }
+
+    /// The answer of a probe: its output, without the end of its last line, and its artifacts.
+    pub(crate) fn of_probe(&self) -> Self {
+        Self {
+            kept: self.kept.clone(),
+            ..Self::of_output(self.output.trim_end())
+        }
     }
 }
 
@@ -110,10 +147,10 @@ pub(crate) fn record(
         confidence,
         model,
         ..
-    } = answer.0;
+    } = answer.answer;
     let approve = run.spec()?.requires_approval;
     run.step.model = model.or(run.step.model.take());
-    let output = keep(run, output);
+    let output = keep(run, output, answer.kept);
     run.step.output = Some(output.clone());
     run.step.revision = None;
     run.step.confidence = confidence;
@@ -127,17 +164,19 @@ pub(crate) fn record(
     finish(run, now)
 }
 
-/// Stores a text as an output of the present step.
-pub(crate) fn keep(run: &mut Run, text: String) -> OutputRef {
+/// Stores a text, and the files that go with it, as an output of the present step.
+pub(crate) fn keep(run: &mut Run, text: String, artifacts: Vec<Artifact>) -> OutputRef {
     let output = OutputRef {
         number: run.head.next_number(),
         bytes: text.len() as u64,
         run: None,
+        artifacts: artifacts.clone(),
     };
     run.effects.push(Effect::Output(Output {
         step: run.head.current,
         number: output.number,
         text,
+        artifacts,
     }));
     output
 }
@@ -176,7 +215,11 @@ fn propose(run: &mut Run, proposal: OutputRef, now: Timestamp) -> Outcome {
     run.step.approval = Some(Approval {
         id: id.clone(),
         status: ApprovalStatus::Pending,
-        proposal,
+        // The step's own reference has the artifacts.
+        proposal: OutputRef {
+            artifacts: Vec::new(),
+            ..proposal
+        },
         feedback: None,
         comments: Vec::new(),
     });
@@ -203,7 +246,7 @@ pub(crate) fn finish(run: &mut Run, now: Timestamp) -> Result<Outcome, Illegal> 
 
 /// Leaves the step out: it is done, with an empty output and no approval.
 pub(crate) fn skip(run: &mut Run, why: &str, now: Timestamp) -> Result<Outcome, Illegal> {
-    let output = keep(run, format!("Skipped: {why}"));
+    let output = keep(run, format!("Skipped: {why}"), Vec::new());
     run.step.output = Some(output);
     run.step.finish(now);
     leave(run, now)

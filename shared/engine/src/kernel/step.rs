@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AgentKind, Call, JobId, Phase, RunId, StepIndex, Timestamp};
+use crate::{AgentKind, Artifact, Call, JobId, Phase, RunId, StepIndex, Timestamp};
 
 /// The record of one step of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +101,9 @@ pub struct OutputRef {
     /// The run that holds the output, if it is not the run of the record: a retry refers to what the failed run made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
+    /// The files that the agent left besides the output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
 }
 
 /// A question of an agent, and its answer.

@@ -8,8 +8,8 @@ use super::{Context, Findings, Instructions, Kind, Work, in_minutes, read};
 use crate::kernel::head::shorten;
 use crate::policy::gate_pause;
 use crate::{
-    Action, CallFailure, CallResult, CheckedAnswer, Event, FailureKind, GateSpec, JobId, Phase,
-    Probe, Role, Step, StepSpec, Timestamp, ValidationErrors,
+    Action, CallFailure, CallResult, Event, FailureKind, GateSpec, JobId, Phase, Probe, Role, Step,
+    StepSpec, Timestamp, ValidationErrors,
 };
 
 /// The exit code by which a probe says that it is too early to say: `EX_TEMPFAIL` of `sysexits.h`.
@@ -169,9 +169,7 @@ fn spent(spec: &GateSpec, gate: &Gate, now: Timestamp) -> bool {
 fn looked(cx: &Context<'_>, spec: &GateSpec, gate: &mut Gate, result: &CallResult) -> Action {
     match result {
         // A probe's output is a line of a log: its line end is no part of the result.
-        CallResult::Done(answer) => {
-            Action::Finish(CheckedAnswer::of_output(answer.output.trim_end()))
-        }
+        CallResult::Done(answer) => Action::Finish(answer.of_probe()),
         CallResult::Failed(failure) if failure.exit_code == Some(TOO_EARLY) => {
             look_later(cx, spec, gate, "it is too early to say")
         }

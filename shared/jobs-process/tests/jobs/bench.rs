@@ -157,6 +157,7 @@ pub(crate) fn command(words: &[&str]) -> JobRequest {
         attempt: 1,
         context: serde_json::json!({"objective": "mend it"}),
         inputs: Vec::new(),
+        artifacts: Vec::new(),
         max_run: Duration::from_secs(3600),
         grace: Duration::from_secs(60),
     }

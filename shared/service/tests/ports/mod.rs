@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use serde_json::json;
 use towpath_api_types::StartRun;
 use towpath_clock::Clock;
-use towpath_engine::{JobId, Next, RunId, Timestamp};
+use towpath_engine::{Artifact, JobId, Next, RunId, Timestamp};
 use towpath_jobs::{
     JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Registry, Runtime, StartError,
     Started, Unreadable,
 };
 use towpath_machine::{Error as MachineError, Machine, Sent};
 use towpath_service::{App, Caller, Entry, News, Ports, Random, Vault};
-use towpath_store::{DUE_SHARDS, Error as StoreError, Objects, OutputUrl, Store};
+use towpath_store::{DUE_SHARDS, Error as StoreError, Objects, OutputUrl, Store, UploadUrl};
 use towpath_table::{Change, Error, Found, Item, Key, MemoryTable, Search, Table, Write};
 
 /// The token of the n-th try of an entry.
@@ -204,6 +204,10 @@ impl Runtime for Jobs {
     async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
         Ok(None)
     }
+
+    async fn read_artifact(&self, _: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
+        Ok(None)
+    }
 }
 
 /// A table whose heads can be held by transactions of others.
@@ -269,7 +273,17 @@ struct NoObjects;
 
 #[async_trait]
 impl Objects for NoObjects {
-    async fn put(&self, _: &str, _: &str, _: [u8; 32]) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        _: &str,
+        _: Vec<u8>,
+        _: &'static str,
+        _: [u8; 32],
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    fn upload_url(&self, _: &str, _: u64, _: [u8; 32]) -> Result<UploadUrl, StoreError> {
         Err(StoreError::Unavailable)
     }
 
