@@ -17,6 +17,9 @@ pub struct Problem {
     /// The run that is in the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
+    /// The runtime that the deployment does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Box<str>>,
     /// Every error of a pipeline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ValidationError>,
@@ -54,6 +57,8 @@ pub enum Code {
     InvalidRequest,
     /// The pipeline cannot run.
     InvalidPipeline,
+    /// The pipeline names a runtime that the deployment does not have.
+    RuntimeNotImplemented,
     /// Too many requests; try again.
     Throttled,
     /// Something behind the API did not answer; try again.
@@ -75,6 +80,7 @@ impl Code {
             | Code::AlreadyAnswered
             | Code::NotWaiting
             | Code::WrongState
+            | Code::RuntimeNotImplemented
             | Code::Busy => 409,
             Code::TooLarge => 413,
             Code::InvalidRequest | Code::InvalidPipeline | Code::IdempotencyMismatch => 422,
@@ -93,6 +99,7 @@ impl Problem {
             message: message.into(),
             field: None,
             run: None,
+            provider: None,
             errors: Vec::new(),
         }
     }

@@ -261,9 +261,10 @@ impl Pipeline {
         })
     }
 
-    /// The errors of a correct pipeline in a deployment that has these runtimes and no others.
-    pub fn errors_without(&self, runtimes: &[&str]) -> Vec<ValidationError> {
-        let mut errors = ValidationErrors::default();
+    /// What a correct pipeline needs and a deployment lacks that has these runtimes and no others: each missing runtime, and
+    /// the error that says where.
+    pub fn missing_runtimes(&self, runtimes: &[&str]) -> Vec<(&str, ValidationError)> {
+        let mut all = Vec::new();
         let steps = self.steps.iter().enumerate();
         for (index, step) in steps.filter(|(_, step)| step.enabled) {
             let needs = step.kind(BUILT_IN).map(|kind| kind.needs(step));
@@ -276,10 +277,11 @@ impl Pipeline {
                     runtime => format!("this deployment has no runtime `{runtime}`"),
                 };
                 let problem = format!("{problem}; it has {}", runtimes.join(", "));
-                errors.add(format!("steps[{index}]"), problem);
+                let path = format!("steps[{index}]");
+                all.push((runtime, ValidationError { path, problem }));
             }
         }
-        errors.0
+        all
     }
 
     /// The steps of a run: the enabled ones, in their order.

@@ -132,18 +132,23 @@ impl Runs {
     /// The problem to tell the caller, with every error of the pipeline.
     pub fn check(&self, pipeline: &towpath_engine::Pipeline) -> Result<(), Problem> {
         let usable = self.outbox.ports.runtimes.usable();
-        let mut errors = pipeline.errors();
-        if errors.is_empty() {
-            errors.extend(pipeline.errors_without(&usable));
+        let errors = pipeline.errors();
+        if !errors.is_empty() {
+            let message = "the pipeline cannot run; correct what `errors` lists";
+            let problem = Problem::new(Code::InvalidPipeline, message);
+            return Err(Problem { errors, ..problem });
         }
-        match errors.is_empty() {
-            true => Ok(()),
-            false => {
-                let message = "the pipeline cannot run; correct what `errors` lists";
-                let problem = Problem::new(Code::InvalidPipeline, message);
-                Err(Problem { errors, ..problem })
-            }
-        }
+        let (missing, errors): (Vec<_>, Vec<_>) =
+            pipeline.missing_runtimes(&usable).into_iter().unzip();
+        let Some(provider) = missing.first() else {
+            return Ok(());
+        };
+        let message = "the pipeline cannot run in this deployment; `errors` lists what is missing";
+        Err(Problem {
+            provider: Some((*provider).into()),
+            errors,
+            ..Problem::new(Code::RuntimeNotImplemented, message)
+        })
     }
 
     /// Stops a run. Of one that is over nothing changes.

@@ -358,6 +358,17 @@ async fn a_pipeline_that_cannot_run_is_told_everything_that_is_wrong_with_it() {
     assert_eq!(none.no(), no(422, "invalid_pipeline", None));
     assert_eq!(everything(&world).await, before);
 
+    // A runtime that other deployments have: nothing is wrong with the pipeline itself.
+    let elsewhere = json!({ "id": "bad", "steps": [
+        { "agentKind": "coder", "runtime": { "kind": "command", "command": ["true"], "on": "fly" } },
+    ] });
+    let elsewhere = world.ask(Method::PUT, "/pipelines/bad", &elsewhere).await;
+    assert_eq!(elsewhere.no(), no(409, "runtime_not_implemented", None));
+    let problem = elsewhere.problem();
+    assert_eq!(problem.provider.as_deref(), Some("fly"));
+    assert_eq!(problem.errors[0].path, "steps[0]");
+    assert_eq!(everything(&world).await, before);
+
     let archived = job("true").replace("id: work", "id: work, archived: true");
     world.put(&archived).await;
     world.block("work").await;

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use towpath_api_types::RunView;
 use towpath_aws::{Clients, Settings};
 use towpath_client::Client;
-use towpath_engine::{JobId, RunId, Status};
+use towpath_engine::{FailureKind, JobId, RunId, Status};
 use towpath_instruments::{Deaths, Moment};
 use towpath_jobs::JobRequest;
 use towpath_local::BuildWeather;
 use towpath_tests::World;
 
 use crate::jobs::job;
-use crate::{done, lines, worlds};
+use crate::{done, failure, lines, worlds};
 
 /// A world whose builds take for ever to be prepared, so that nobody claims a job but a test.
 async fn world() -> World {
@@ -99,6 +99,24 @@ impl Waiting {
     async fn get(&self, world: &World, what: &str, bearer: &str) -> (u16, Value) {
         let path = format!("/jobs/{}{what}", self.job);
         ask(world, Method::GET, &path, bearer, JSON, "").await
+    }
+
+    /// A file of three bytes, as a runner tells of it.
+    fn file(&self, name: &str) -> Value {
+        json!({ "name": name, "bytes": 3, "sha256": "ab".repeat(32), "job": self.job })
+    }
+
+    async fn artifact(&self, world: &World, token: &str, artifact: &Value) -> (u16, Value) {
+        let path = format!("/jobs/{}/artifacts", self.job);
+        ask(
+            world,
+            Method::POST,
+            &path,
+            token,
+            JSON,
+            artifact.to_string(),
+        )
+        .await
     }
 
     async fn tell(&self, world: &World, batch: &Value) -> (u16, Value) {
@@ -299,6 +317,8 @@ async fn what_a_runner_tells_by_hand_is_taken_in_order_and_its_end_wakes_the_run
     )
     .await;
     refused(put, 409, "job_over");
+    let late = it.artifact(&world, TOKEN, &it.file("a.txt")).await;
+    refused(late, 409, "job_over");
     done(&world.end_soon(&it.run).await);
     assert_eq!(world.output(&it.run, 0).await, "by hand");
     world.standing.stop().await;
@@ -587,4 +607,53 @@ async fn a_runner_that_is_killed_at_any_of_its_calls_leaves_a_job_that_ends_once
         "{calls} calls: a claim, the manifest, the answer, the end"
     );
     assert!(told >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_stores_files_of_its_own_job_and_no_others() {
+    let world = world().await;
+    let it = waiting(&world, &job("echo unheard")).await;
+    it.claim(&world, &it.code, TOKEN).await;
+    let stranger = it
+        .artifact(&world, &"0".repeat(32), &it.file("a.txt"))
+        .await;
+    refused(stranger, 401, "unauthorized");
+    let mut of_another = it.file("a.txt");
+    of_another["job"] = json!(JobId::derive(&it.run, 2));
+    let mut unhashed = it.file("a.txt");
+    unhashed["sha256"] = "../../../jobs".into();
+    let mut large = it.file("a.txt");
+    large["bytes"] = (1_u64 << 40).into();
+    for wrong in [
+        it.file("../a.txt"),
+        it.file(""),
+        of_another.clone(),
+        unhashed,
+        large,
+    ] {
+        refused(
+            it.artifact(&world, TOKEN, &wrong).await,
+            400,
+            "invalid_artifact",
+        );
+    }
+    let (status, told) = it.artifact(&world, TOKEN, &it.file("a.txt")).await;
+    assert_eq!(status, 200, "{told}");
+    // The URL is for the bytes of that hash.
+    let url = told["url"].as_str().unwrap();
+    let headers = told["headers"].as_object().unwrap();
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (&**name, value.as_str().unwrap()));
+    let client = Client::new(url, None);
+    let error = client.store(url, headers, "abc".into()).await.unwrap_err();
+    assert!(error.to_string().contains("BadDigest"), "{error}");
+    // An end that tells of another job's files is the agent's failure.
+    let end = json!({ "terminalErrorClass": "exit_code", "artifacts": [of_another] });
+    let batch = it.batch(json!([event(1, "runtime_terminal", end)]));
+    assert_eq!(it.tell(&world, &batch).await.0, 200);
+    let (kind, message) = failure(&world.end_soon(&it.run).await);
+    assert_eq!(kind, FailureKind::Agent);
+    assert!(message.contains("of another job"), "{message}");
+    world.standing.stop().await;
 }

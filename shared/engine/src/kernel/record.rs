@@ -34,7 +34,7 @@ pub struct AgentAnswer {
 /// An agent's answer that the records can hold. Only [`AgentAnswer::checked`] makes one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CheckedAnswer {
-    answer: AgentAnswer,
+    answer: Box<AgentAnswer>,
     /// The artifacts that the answer names, as they were kept.
     kept: Vec<Artifact>,
 }
@@ -102,7 +102,10 @@ impl AgentAnswer {
         self.confidence = self
             .confidence
             .map(|c| if c < 1e-6 { 0.0 } else { c.min(1.0) });
-        Ok(CheckedAnswer { answer: self, kept })
+        Ok(CheckedAnswer {
+            answer: Box::new(self),
+            kept,
+        })
     }
 }
 
@@ -110,10 +113,10 @@ impl CheckedAnswer {
     /// Makes an answer of an output alone.
     pub fn of_output(output: impl Into<String>) -> Self {
         Self {
-            answer: AgentAnswer {
+            answer: Box::new(AgentAnswer {
                 output: output.into(),
                 ..AgentAnswer::default()
-            },
+            }),
             kept: Vec::new(),
         }
     }
@@ -147,7 +150,7 @@ pub(crate) fn record(
         confidence,
         model,
         ..
-    } = answer.answer;
+    } = *answer.answer;
     let approve = run.spec()?.requires_approval;
     run.step.model = model.or(run.step.model.take());
     let output = keep(run, output, answer.kept);
