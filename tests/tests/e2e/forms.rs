@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::json;
-use towpath_engine::{BlockStatus, FailureKind};
+use towpath_engine::{BlockStatus, FailureKind, Status};
 use towpath_tests::World;
 
 use crate::jobs::job;
@@ -92,6 +92,47 @@ async fn a_record_of_a_newer_form_is_not_written_over_and_its_run_can_be_stopped
         world.stop(&next).await.done();
         world.standing.stop().await;
     }
+}
+
+/// A roll-back: this release is the older one, and finds records that the newer one wrote before it was taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rollback_a_run_of_the_newer_release_waits_for_it_and_others_go_on() {
+    let world = world().await;
+    let dir = tempfile::tempdir().unwrap();
+    let go = dir.path().join("go");
+    let yaml = job(&format!(
+        "until [ -e {} ]; do sleep 0.05; done",
+        go.display()
+    ));
+    let run = world.run(&yaml).await;
+    world.at_work(&run).await;
+    let rows = world.rows();
+    let before = rows.get(run.as_str(), "NOW#STEP").await.unwrap();
+    rows.set(run.as_str(), "NOW#STEP", "v", number(3)).await;
+    // Its job ends under the older release, which is told, looks, and is driven again and again: for a day.
+    std::fs::write(&go, "").unwrap();
+    for _ in 0..24 {
+        world.pass(Duration::from_secs(3600)).await;
+    }
+    let head = world.standing.operator.store.head(&run).await;
+    let head = head.unwrap().unwrap();
+    assert_eq!(head.status, Status::Running, "{head:?}");
+    let waits = rows.get(run.as_str(), "NOW#STEP").await.unwrap();
+    assert_eq!(
+        waits.get("phase"),
+        before.get("phase"),
+        "nothing was written"
+    );
+    let other = world.run(DRAFT).await;
+    let subject = world.asked_soon(&other).await;
+    world.approve(&other, &subject).await;
+    done(&world.over(&other).await);
+    // The newer release is back.
+    rows.set(run.as_str(), "NOW#STEP", "v", before["v"].clone())
+        .await;
+    done(&world.watch_slowly(&run).await);
+    world.quiet().await;
+    world.standing.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
