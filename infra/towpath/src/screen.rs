@@ -140,7 +140,10 @@ impl Live {
         let shown = if left > room { room - 1 } else { left };
         let lines = shown + usize::from(left > shown);
         while self.bars.len() < lines {
-            let bar = self.progress.add(ProgressBar::no_length());
+            let bar = ProgressBar::no_length();
+            // A bar is drawn as soon as it is there: not in the library's own style.
+            style(&bar, "  {msg}");
+            let bar = self.progress.add(bar);
             bar.enable_steady_tick(SPINNER);
             self.bars.push(bar);
         }
