@@ -1,0 +1,154 @@
+//! The states of a mission, and which events it takes in which of them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::EventType;
+
+/// The state of a mission. The last three are terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "mission_state")]
+pub enum MissionState {
+    /// No executor fits yet.
+    Queued,
+    /// An executor has been given the mission.
+    Assigned,
+    /// The executor works on it.
+    Running,
+    /// An operator made it pause.
+    Paused,
+    /// It waits for a human's answer.
+    HitlRequired,
+    /// Its executor is away and will go on with it.
+    Suspended,
+    /// It ended well.
+    Done,
+    /// It failed.
+    Failed,
+    /// An operator or the system ended it.
+    Aborted,
+}
+
+/// What an operator asks of a mission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Pause.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End.
+    Abort,
+}
+
+/// An event or operation that the mission does not take in its state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a mission that is {state} does not take {what}")]
+pub struct IllegalTransition {
+    /// The state of the mission.
+    pub state: MissionState,
+    /// The event or operation.
+    pub what: &'static str,
+}
+
+impl std::fmt::Display for MissionState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl MissionState {
+    /// Every state, in the order of a mission's life.
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Assigned,
+        Self::Running,
+        Self::Paused,
+        Self::HitlRequired,
+        Self::Suspended,
+        Self::Done,
+        Self::Failed,
+        Self::Aborted,
+    ];
+
+    /// The word that stands for the state in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Assigned => "assigned",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::HitlRequired => "hitl-required",
+            Self::Suspended => "suspended",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// Whether the mission is over.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Aborted)
+    }
+
+    /// The state after an event of the mission's executor. A repeated event, and any that comes after the end, changes
+    /// nothing. `resumable`: the executor keeps missions over its restarts.
+    ///
+    /// # Errors
+    /// If the event is not one that the mission takes in this state.
+    pub fn after(self, event: EventType, resumable: bool) -> Result<Self, IllegalTransition> {
+        use MissionState::{Assigned, HitlRequired, Paused, Queued, Running, Suspended};
+        let illegal = IllegalTransition {
+            state: self,
+            what: event.as_str(),
+        };
+        if self.is_terminal() {
+            // Late, not wrong: whatever an executor still says, the mission has ended.
+            return match event.is_of_mission() {
+                true => Ok(self),
+                false => Err(illegal),
+            };
+        }
+        Ok(match (event, self) {
+            (EventType::MissionAssigned, Queued | Assigned) => Assigned,
+            // Said again after it had begun.
+            (EventType::MissionAssigned, state) => state,
+            (EventType::MissionStarted, Assigned | Running) => Running,
+            (EventType::MissionStarted, state @ (Paused | HitlRequired)) => state,
+            (EventType::MissionProgress, Assigned) => Running,
+            (EventType::MissionProgress, state @ (Running | Paused | HitlRequired)) => state,
+            (EventType::MissionHitlRequired, Running | HitlRequired) => HitlRequired,
+            (EventType::MissionHitlResponded, HitlRequired) => Running,
+            (EventType::MissionPaused, Running | Paused) => Paused,
+            (EventType::MissionResumed, Running | Paused) => Running,
+            (EventType::MissionResumed | EventType::MissionReconnected, Suspended) => Running,
+            (EventType::MissionReconnected, Running) => Running,
+            (EventType::MissionSuspended, state) if resumable && state != Queued => Suspended,
+            // An end is taken from any live state: an executor may be quicker than what it says of itself.
+            (EventType::MissionCompleted, _) => Self::Done,
+            (EventType::MissionFailed, _) => Self::Failed,
+            (EventType::MissionAborted, _) => Self::Aborted,
+            _ => return Err(illegal),
+        })
+    }
+
+    /// Whether an operator may ask this of the mission.
+    ///
+    /// # Errors
+    /// If the operation makes no sense in this state.
+    pub fn allows(self, operation: Operation) -> Result<(), IllegalTransition> {
+        use MissionState::{Assigned, HitlRequired, Paused, Running, Suspended};
+        let (what, allowed) = match operation {
+            Operation::Pause => (
+                "a pause",
+                matches!(self, Assigned | Running | HitlRequired | Paused),
+            ),
+            Operation::Resume => ("a resumption", matches!(self, Paused | Suspended | Running)),
+            Operation::Abort => ("an end", !self.is_terminal()),
+        };
+        match allowed {
+            true => Ok(()),
+            false => Err(IllegalTransition { state: self, what }),
+        }
+    }
+}
