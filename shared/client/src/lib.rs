@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::LOCATION;
 use http::request::Builder;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
@@ -61,6 +61,16 @@ impl Client {
             base: base.trim_end_matches('/').to_owned(),
             key,
         }
+    }
+
+    /// A client for files at URLs of the host that this one names. Such a URL is a permission: no error tells it.
+    pub fn for_files(url: &str) -> Self {
+        let uri = url.parse::<Uri>().unwrap_or_default();
+        let (scheme, host) = (uri.scheme_str(), uri.authority());
+        let host = scheme
+            .zip(host)
+            .map(|(scheme, host)| format!("{scheme}://{host}"));
+        Self::new(&host.unwrap_or_default(), None)
     }
 
     /// `GET` a document.
@@ -168,10 +178,7 @@ impl Client {
         let (status, body) = self.send(request).await?;
         match status.is_success() {
             true => Ok(body),
-            false => {
-                let said = String::from_utf8_lossy(&body);
-                Err(Error::Lost(format!("{status}: {said}")))
-            }
+            false => Err(refusal(status, &body)),
         }
     }
 
@@ -262,4 +269,26 @@ fn json(body: &impl Serialize) -> Result<Vec<u8>, Error> {
 /// An empty body.
 pub fn nothing() -> Value {
     Value::Object(serde_json::Map::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_never_tells_the_url_of_a_file() {
+        // A port that nobody listens at.
+        let url = "http://127.0.0.1:9/bucket/key?X-Amz-Signature=hush";
+        let client = Client::for_files(url);
+        let fetched = client.fetch(url, 1, "").await.map(|_| ());
+        let stored = client.store(url, [], Bytes::new()).await;
+        for failed in [fetched, stored] {
+            let error = failed.unwrap_err().to_string();
+            assert!(
+                error.starts_with("http://127.0.0.1:9 did not answer"),
+                "{error}"
+            );
+            assert!(!error.contains("hush") && !error.contains("key"), "{error}");
+        }
+    }
 }

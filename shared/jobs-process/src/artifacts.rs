@@ -107,8 +107,12 @@ pub(crate) fn read(folder: &Folder, artifact: &Artifact) -> Result<Option<Vec<u8
 
 /// Fetches the artifacts of earlier steps into the folder of what the command is given to read.
 pub(crate) async fn fetch(folder: &Folder, artifacts: &[InputArtifact]) -> Result<(), StartError> {
+    let Some(first) = artifacts.first() else {
+        return Ok(());
+    };
+    // They are in one bucket.
+    let client = Client::for_files(&first.url);
     for artifact in artifacts {
-        let client = Client::new(&artifact.url, None);
         let fetched = client.fetch(&artifact.url, artifact.bytes, &artifact.sha256);
         let bytes = fetched.await.map_err(|error| {
             StartError::Unavailable(format!("{} cannot be fetched: {error}", artifact.file))

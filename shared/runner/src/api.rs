@@ -1,6 +1,7 @@
 //! The runner's side of the API: each request is repeated until it is answered.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ const BEGINNING: Duration = Duration::from_secs(900);
 /// The API, as the runner of one job sees it.
 pub(crate) struct Api {
     client: Client,
+    /// The client of the bucket, once a file was stored.
+    files: OnceLock<Client>,
     job: JobId,
     code: Secret,
     token: Secret,
@@ -86,6 +89,7 @@ impl Api {
         let token: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self {
             client: Client::new(&options.api, None),
+            files: OnceLock::new(),
             job: options.job.clone(),
             code: options.code.clone(),
             token: Secret::new(token),
@@ -155,8 +159,8 @@ impl Api {
             let asked = self.ask(Method::POST, &path, &self.token, JSON, body.into(), None);
             let StoreAt { url, headers } = read(&asked.await?)?;
             let headers = headers.iter().map(|(name, value)| (&**name, &**value));
-            let client = Client::new(&url, None);
-            let stored = client.store(&url, headers, bytes.clone());
+            let files = self.files.get_or_init(|| Client::for_files(&url));
+            let stored = files.store(&url, headers, bytes.clone());
             match tokio::time::timeout(STORING, stored).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => note(&format!("{} is not stored yet: {error}", artifact.name)),

@@ -645,7 +645,7 @@ async fn a_runner_stores_files_of_its_own_job_and_no_others() {
     let headers = headers
         .iter()
         .map(|(name, value)| (&**name, value.as_str().unwrap()));
-    let client = Client::new(url, None);
+    let client = Client::for_files(url);
     let error = client.store(url, headers, "abc".into()).await.unwrap_err();
     assert!(error.to_string().contains("BadDigest"), "{error}");
     // An end that tells of another job's files is the agent's failure.
