@@ -115,7 +115,7 @@ enum Call {
     Delete { key: String },
 }
 
-/// A URL by which whoever has it fetches or puts one object, without a key of their own.
+/// A presigned URL of one object: it needs no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presigned {
     /// The URL. Whoever knows it may use it: not for logs.
@@ -216,8 +216,8 @@ impl Bucket {
         gone.map(|_| deleted).map_err(told)
     }
 
-    /// A URL to `GET` or `PUT` an object by, with these headers, from `now` (by the system's clock: S3 judges it by its own) for `valid`, at most a
-    /// week. Whether there is such an object is not looked up.
+    /// Signs a URL for a `GET` or `PUT` of an object with these headers, valid from `now` (by the system's clock: S3
+    /// judges it by its own) for `valid`, at most a week. Whether there is such an object is not looked up.
     ///
     /// # Errors
     /// If the key cannot stand in a URL.

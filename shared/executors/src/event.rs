@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::messages::{TEXT, bounded, present, unique};
 use crate::object::only_from_objects;
+use crate::validate::read;
+use crate::words::words;
 use crate::{
     Capability, Count, ExecutorId, Instant, Integer, MissionId, Percent, TransportEndpoints,
 };
@@ -21,14 +23,14 @@ pub struct EventEnvelope {
     pub event: EventType,
     /// The executor that tells it or is told.
     pub executor_id: ExecutorId,
-    /// The mission, of events of missions.
+    /// The id of the mission. Absent from events about executors.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
     pub mission_id: Option<MissionId>,
-    /// The time of the event, by the clock of whoever tells it.
+    /// The time of the event, by the sender's clock.
     pub ts: Instant,
     /// The data of the event, by its type.
     #[serde(
@@ -58,20 +60,11 @@ only_from_objects!(EventEnvelope);
 /// Defines the types of events with the data of each.
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident, $word:literal, $data:ident;)*) => {
-        /// The type of an event.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-        #[schemars(rename = "event_type")]
-        pub enum EventType {
-            $($(#[$doc])* #[serde(rename = $word)] $name,)*
-        }
-
-        impl EventType {
-            /// Every type there is.
-            pub const ALL: [Self; 15] = [$(Self::$name),*];
-
-            /// The word that stands for the type in messages.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $word,)* }
+        words! {
+            /// The type of an event.
+            #[schemars(rename = "event_type")]
+            EventType {
+                $($(#[$doc])* $name = $word,)*
             }
         }
 
@@ -85,10 +78,10 @@ macro_rules! events {
             /// Reads the data of an event of this type.
             ///
             /// # Errors
-            /// If it is not the data of such an event.
-            pub(crate) fn read(event: EventType, data: Value) -> Result<Self, serde_path_to_error::Error<serde_json::Error>> {
+            /// The field that is wrong, and why.
+            pub(crate) fn read(event: EventType, data: &Value) -> Result<Self, String> {
                 Ok(match event {
-                    $(EventType::$name => Self::$name(serde_path_to_error::deserialize(data)?),)*
+                    $(EventType::$name => Self::$name(read(data, "data")?),)*
                 })
             }
         }
@@ -163,71 +156,81 @@ macro_rules! data {
     };
 }
 
-/// Defines the words of a field.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-        pub enum $name {
-            $($(#[$vdoc])* #[serde(rename = $word)] $variant,)*
-        }
-    };
-}
-
 words! {
     /// The one word of `state` in [`MissionAssigned`].
-    SaysAssigned { /** `assigned` */ Assigned = "assigned", }
+    SaysAssigned {
+        /// The mission is `assigned` after the event.
+        Assigned = "assigned",
+    }
 }
 words! {
     /// The one word of `state` in [`MissionStarted`] and [`MissionResumed`].
-    SaysRunning { /** `running` */ Running = "running", }
+    SaysRunning {
+        /// The mission is `running` after the event.
+        Running = "running",
+    }
 }
 words! {
     /// The one word of `state` in [`MissionPaused`].
-    SaysPaused { /** `paused` */ Paused = "paused", }
+    SaysPaused {
+        /// The mission is `paused` after the event.
+        Paused = "paused",
+    }
 }
 words! {
     /// The one word of `state` in [`MissionSuspended`].
-    SaysSuspended { /** `suspended` */ Suspended = "suspended", }
+    SaysSuspended {
+        /// The mission is `suspended` after the event.
+        Suspended = "suspended",
+    }
 }
 words! {
     /// The one word of `state` in [`MissionCompleted`].
-    SaysDone { /** `done` */ Done = "done", }
+    SaysDone {
+        /// The mission is `done` after the event.
+        Done = "done",
+    }
 }
 words! {
     /// The one word of `state` in [`MissionFailed`].
-    SaysFailed { /** `failed` */ Failed = "failed", }
+    SaysFailed {
+        /// The mission is `failed` after the event.
+        Failed = "failed",
+    }
 }
 words! {
     /// The one word of `state` in [`MissionAborted`].
-    SaysAborted { /** `aborted` */ Aborted = "aborted", }
+    SaysAborted {
+        /// The mission is `aborted` after the event.
+        Aborted = "aborted",
+    }
 }
 words! {
     /// The reason for which an executor is no longer registered.
     DeregisterReason {
-        /// It said so.
+        /// The executor said so.
         GracefulShutdown = "graceful_shutdown",
-        /// An operator removed it.
+        /// An operator removed the executor.
         OperatorDeleted = "operator_deleted",
-        /// Nothing was heard of it for a day.
+        /// Nothing was heard of the executor for a day.
         Timeout = "timeout",
     }
 }
 words! {
     /// The state from which a mission goes on.
     ResumedFrom {
-        /// An operator's pause.
+        /// The mission was paused by an operator.
         Paused = "paused",
-        /// Its executor was away.
+        /// The mission's executor was away.
         Suspended = "suspended",
     }
 }
 words! {
     /// Who ended a mission.
     AbortedBy {
-        /// An operator.
+        /// The mission was ended by an operator.
         Operator = "operator",
-        /// The system.
+        /// The mission was ended by the executor or the deployment.
         System = "system",
     }
 }
@@ -247,7 +250,7 @@ data! {
 data! {
     /// The data of `executor.deregistered`.
     ExecutorDeregistered, "data_executor_deregistered" {
-        /// The reason.
+        /// The reason for which the executor is no longer registered.
         reason: DeregisterReason,
     } []
 }
@@ -264,7 +267,7 @@ data! {
 data! {
     /// The data of `mission.assigned`.
     MissionAssigned, "data_mission_assigned" {
-        /// The state.
+        /// The state of the mission after the event.
         state: SaysAssigned,
     } [
         /// The time at which the executor means to begin.
@@ -274,7 +277,7 @@ data! {
 data! {
     /// The data of `mission.started`.
     MissionStarted, "data_mission_started" {
-        /// The state.
+        /// The state of the mission after the event.
         state: SaysRunning,
     } [
         /// The program that does the work.
@@ -303,10 +306,10 @@ data! {
     MissionHitlRequired, "data_mission_hitl_required" {
         /// The identity of the question within its mission.
         #[serde(deserialize_with = "bounded::<256, _>")] #[schemars(length(min = 1))] hitl_id: String,
-        /// The question.
+        /// The question, for people.
         #[serde(deserialize_with = "bounded::<TEXT, _>")] #[schemars(length(min = 1))] prompt: String,
     } [
-        /// What helps to answer it.
+        /// Text that helps a human to answer the question.
         context: String,
         /// The time until which an answer is awaited; then the mission fails.
         expires_at: Instant,
@@ -317,7 +320,7 @@ data! {
     MissionHitlResponded, "data_mission_hitl_responded" {
         /// The identity of the question within its mission.
         #[serde(deserialize_with = "bounded::<256, _>")] #[schemars(length(min = 1))] hitl_id: String,
-        /// The answer.
+        /// The answer of the human.
         #[serde(deserialize_with = "bounded::<TEXT, _>")] #[schemars(length(min = 1))] response: String,
     } [
         /// The time of the answer.
@@ -327,20 +330,20 @@ data! {
 data! {
     /// The data of `mission.paused`.
     MissionPaused, "data_mission_paused" {
-        /// The state.
+        /// The state of the mission after the event.
         state: SaysPaused,
     } [
-        /// The reason.
+        /// The reason for the event, for people.
         reason: String,
     ]
 }
 data! {
     /// The data of `mission.resumed`.
     MissionResumed, "data_mission_resumed" {
-        /// The state.
+        /// The state of the mission after the event.
         state: SaysRunning,
     } [
-        /// The state before.
+        /// The state of the mission before the event.
         resumed_from: ResumedFrom,
         /// The place from which the executor is to go on: told by the deployment.
         checkpoint_id: String,
@@ -349,12 +352,12 @@ data! {
 data! {
     /// The data of `mission.suspended`.
     MissionSuspended, "data_mission_suspended" {
-        /// The state.
+        /// The state of the mission after the event.
         state: SaysSuspended,
         /// The place from which the executor will go on.
         #[serde(deserialize_with = "bounded::<1024, _>")] #[schemars(length(min = 1))] checkpoint_id: String,
     } [
-        /// The reason.
+        /// The reason for the event, for people.
         reason: String,
     ]
 }
@@ -368,7 +371,7 @@ data! {
 data! {
     /// The data of `mission.completed`.
     MissionCompleted, "data_mission_completed" {
-        /// The state.
+        /// The state of the mission after the event.
         state: SaysDone,
     } [
         /// The exit code of the agent.
@@ -387,14 +390,14 @@ data! {
         /// The path of the file, or another reference to it.
         path: String,
     } [
-        /// What the file is.
+        /// A description of the file, for people.
         description: String,
     ]
 }
 data! {
     /// The data of `mission.failed`.
     MissionFailed, "data_mission_failed" {
-        /// The state.
+        /// The state of the mission after the event.
         state: SaysFailed,
         /// The reason, in a word: `timeout`, `exit_nonzero`, `crash` and others.
         #[serde(deserialize_with = "bounded::<256, _>")] #[schemars(length(min = 1))] reason: String,
@@ -410,12 +413,12 @@ data! {
 data! {
     /// The data of `mission.aborted`.
     MissionAborted, "data_mission_aborted" {
-        /// The state.
+        /// The state of the mission after the event.
         state: SaysAborted,
     } [
-        /// Who ended it.
+        /// Whoever ended the mission.
         aborted_by: AbortedBy,
-        /// The reason.
+        /// The reason for the event, for people.
         reason: String,
     ]
 }

@@ -15,14 +15,15 @@ mod schema;
 mod select;
 mod text;
 mod validate;
+mod words;
 
 pub use event::*;
 pub use messages::*;
 pub use mission::{IllegalTransition, MissionState, Operation};
 pub use number::{Count, Integer, Percent};
 pub use schema::schema;
-pub use select::{Candidate, Isolation, NobodyFits, Rejected, Selected, Wanted, select};
-pub use text::{Capability, ExecutorId, Instant, InvalidText, MissionId, SpecVersion};
+pub use select::{Candidate, Isolation, NobodyFits, Selected, select};
+pub use text::{Capability, ExecutorId, Instant, MissionId, SpecVersion};
 pub use validate::{
     Validity, validate_dispatch_payload, validate_event_envelope, validate_register_payload,
 };

@@ -172,7 +172,7 @@ pub struct DispatchResponse {
     pub mission_id: MissionId,
     /// The executor that has the mission; the nil UUID while it is `queued`.
     pub executor_id: ExecutorId,
-    /// `assigned`, or `queued` where nobody fits yet.
+    /// The state of the mission: `assigned`, or `queued` while no executor fits.
     pub status: MissionState,
     /// The time at which the executor means to begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,7 +189,7 @@ pub struct DispatchResponse {
 pub struct Selection {
     /// The reason for the one that was chosen.
     pub reason: String,
-    /// The others, and why not they.
+    /// The executors that were not chosen.
     pub rejected: Vec<RejectedExecutor>,
 }
 
@@ -200,7 +200,7 @@ pub struct Selection {
 pub struct RejectedExecutor {
     /// The identity of the executor.
     pub executor_id: ExecutorId,
-    /// The reason.
+    /// The reason against the executor, for people.
     pub reason: String,
 }
 
@@ -248,7 +248,7 @@ pub struct HitlResponsePayload {
     #[schemars(length(min = 1))]
     #[serde(deserialize_with = "bounded::<256, _>")]
     pub hitl_id: String,
-    /// The answer.
+    /// The answer of the human.
     #[schemars(length(min = 1))]
     #[serde(deserialize_with = "bounded::<TEXT, _>")]
     pub response: String,

@@ -1,43 +1,41 @@
 //! The states of a mission, and which events it takes in which of them.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::EventType;
+use crate::words::words;
 
-/// The state of a mission. The last three are terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(rename = "mission_state")]
-pub enum MissionState {
-    /// No executor fits yet.
-    Queued,
-    /// An executor has been given the mission.
-    Assigned,
-    /// The executor works on it.
-    Running,
-    /// An operator made it pause.
-    Paused,
-    /// It waits for a human's answer.
-    HitlRequired,
-    /// Its executor is away and will go on with it.
-    Suspended,
-    /// It ended well.
-    Done,
-    /// It failed.
-    Failed,
-    /// An operator or the system ended it.
-    Aborted,
+words! {
+    /// The state of a mission, in the order of a mission's life. The last three are terminal.
+    #[schemars(rename = "mission_state")]
+    MissionState {
+        /// No executor fits yet.
+        Queued = "queued",
+        /// An executor has been given the mission.
+        Assigned = "assigned",
+        /// The executor works on the mission.
+        Running = "running",
+        /// An operator made the mission pause.
+        Paused = "paused",
+        /// The mission waits for a human's answer.
+        HitlRequired = "hitl-required",
+        /// The executor is away and will go on with the mission.
+        Suspended = "suspended",
+        /// The mission ended well.
+        Done = "done",
+        /// The mission failed.
+        Failed = "failed",
+        /// An operator or the system ended the mission.
+        Aborted = "aborted",
+    }
 }
 
 /// What an operator asks of a mission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Pause.
+    /// A pause.
     Pause,
-    /// Go on.
+    /// A resumption after a pause or while the executor was away.
     Resume,
-    /// End.
+    /// An end, whatever state the mission is in.
     Abort,
 }
 
@@ -58,34 +56,6 @@ impl std::fmt::Display for MissionState {
 }
 
 impl MissionState {
-    /// Every state, in the order of a mission's life.
-    pub const ALL: [Self; 9] = [
-        Self::Queued,
-        Self::Assigned,
-        Self::Running,
-        Self::Paused,
-        Self::HitlRequired,
-        Self::Suspended,
-        Self::Done,
-        Self::Failed,
-        Self::Aborted,
-    ];
-
-    /// The word that stands for the state in messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Assigned => "assigned",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::HitlRequired => "hitl-required",
-            Self::Suspended => "suspended",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Aborted => "aborted",
-        }
-    }
-
     /// Whether the mission is over.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Aborted)

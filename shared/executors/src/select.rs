@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Capability, ExecutorId};
+use crate::{Capability, ExecutorFilter, ExecutorId, RejectedExecutor, Selection};
 
 /// An executor that may be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +19,6 @@ pub struct Candidate {
     pub most: Option<u32>,
 }
 
-/// The demands of a mission.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// The executor that alone may have the mission.
-    pub executor: Option<ExecutorId>,
-    /// The capabilities that the executor must have, all of them.
-    pub capabilities: BTreeSet<Capability>,
-    /// Whether the executor must keep missions over its restarts.
-    pub resumable: bool,
-}
-
 /// How well an executor keeps a mission apart from everything else, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isolation {
@@ -41,33 +30,22 @@ pub enum Isolation {
     Unknown,
 }
 
-/// An executor that was not chosen, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    /// The identity of the executor.
-    pub id: ExecutorId,
-    /// The reason, for people.
-    pub reason: String,
-}
-
 /// The executor that gets the mission.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Selected {
     /// The identity of the executor.
     pub id: ExecutorId,
-    /// The reason, for people.
-    pub reason: String,
-    /// The others.
-    pub rejected: Vec<Rejected>,
+    /// The reasons for this executor and against the others.
+    pub selection: Selection,
 }
 
 /// No executor fits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NobodyFits {
-    /// Whether one would, were the mission not `long_running`.
+    /// Whether an executor would fit if the mission were not `long_running`.
     pub only_resumable_missing: bool,
-    /// Why each of them does not.
-    pub rejected: Vec<Rejected>,
+    /// The executors, each with the reason against it.
+    pub rejected: Vec<RejectedExecutor>,
 }
 
 impl Candidate {
@@ -88,10 +66,17 @@ impl Candidate {
         self.capabilities.iter().any(|it| it.as_str() == word)
     }
 
+    fn rejected(&self, reason: String) -> RejectedExecutor {
+        RejectedExecutor {
+            executor_id: self.id.clone(),
+            reason,
+        }
+    }
+
     /// Why the executor cannot have the mission. `None`: it can.
-    fn misfit(&self, wanted: &Wanted) -> Option<String> {
+    fn misfit(&self, wanted: &ExecutorFilter) -> Option<String> {
         if wanted
-            .executor
+            .executor_id
             .as_ref()
             .is_some_and(|only| *only != self.id)
         {
@@ -119,22 +104,23 @@ impl Candidate {
 /// that everybody chooses the same.
 ///
 /// # Errors
-/// If nobody fits.
-pub fn select(candidates: &[Candidate], wanted: &Wanted) -> Result<Selected, NobodyFits> {
+/// [`NobodyFits`], with the reason against each candidate.
+pub fn select(
+    candidates: &[Candidate],
+    wanted: &ExecutorFilter,
+    long_running: bool,
+) -> Result<Selected, NobodyFits> {
     let (mut fitting, mut rejected, mut only_resumable_missing) = (Vec::new(), Vec::new(), false);
     for candidate in candidates {
         let misfit = candidate.misfit(wanted);
         let misfit = misfit.or_else(|| {
-            let lacks = wanted.resumable && !candidate.has("resumable");
+            let lacks = long_running && !candidate.has("resumable");
             only_resumable_missing |= lacks;
             lacks.then(|| "it is not resumable, and the mission is long_running".to_owned())
         });
         match misfit {
             None => fitting.push(candidate),
-            Some(reason) => rejected.push(Rejected {
-                id: candidate.id.clone(),
-                reason,
-            }),
+            Some(reason) => rejected.push(candidate.rejected(reason)),
         }
     }
     let rank = |it: &&&Candidate| (it.isolation(), it.missions, it.id.clone());
@@ -150,22 +136,19 @@ pub fn select(candidates: &[Candidate], wanted: &Wanted) -> Result<Selected, Nob
             true => format!("it has more missions: {}", other.missions),
             false => "another is better isolated".to_owned(),
         };
-        rejected.push(Rejected {
-            id: other.id.clone(),
-            reason,
-        });
+        rejected.push(other.rejected(reason));
     }
     let isolation = match best.isolation() {
         Isolation::Sandboxed => "it is sandboxed",
         Isolation::Host => "it runs on its own machine, and no sandboxed one fits",
         Isolation::Unknown => "nothing is known of its isolation, and none better fits",
     };
+    let reason = match wanted.executor_id {
+        Some(_) => "the mission is for this executor".to_owned(),
+        None => format!("{isolation}; it has {} missions", best.missions),
+    };
     Ok(Selected {
         id: best.id.clone(),
-        reason: match wanted.executor {
-            Some(_) => "the mission is for this executor".to_owned(),
-            None => format!("{isolation}; it has {} missions", best.missions),
-        },
-        rejected,
+        selection: Selection { reason, rejected },
     })
 }

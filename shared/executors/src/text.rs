@@ -1,59 +1,13 @@
 //! The texts of the contract that have a form of their own, each in a type.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
-
-/// A text that does not have the form it is to have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not {expected}")]
-pub struct InvalidText {
-    text: String,
-    expected: &'static str,
-}
 
 /// Defines a newtype of texts. `$check` decides whether a text is one, and `$schema` says so to others.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $def:literal, $expected:literal, $check:expr, $schema:tt) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// The text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidText;
-            fn try_from(text: String) -> Result<Self, InvalidText> {
-                let check: fn(&str) -> bool = $check;
-                if check(&text) {
-                    return Ok(Self(text));
-                }
-                let text = text.chars().take(80).collect();
-                Err(InvalidText { text, expected: $expected })
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = InvalidText;
-            fn from_str(text: &str) -> Result<Self, InvalidText> {
-                text.to_owned().try_into()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
+        towpath_engine::id!($(#[$doc])* $name, $expected, $check);
 
         impl JsonSchema for $name {
             fn schema_name() -> Cow<'static, str> {

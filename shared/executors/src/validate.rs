@@ -55,12 +55,10 @@ impl EventEnvelope {
             _ => {}
         }
         // What may be left out as a whole is as if nothing in it were said.
-        let data = envelope
-            .data
-            .clone()
-            .unwrap_or_else(|| envelope.event.least());
-        let data = EventData::read(envelope.event, data);
-        let data = data.map_err(|error| told(&error, "data"))?;
+        let data = match &envelope.data {
+            Some(data) => EventData::read(envelope.event, data)?,
+            None => EventData::read(envelope.event, &envelope.event.least())?,
+        };
         Ok((envelope, data))
     }
 }
@@ -80,21 +78,16 @@ impl crate::EventType {
     }
 }
 
-fn read<T: DeserializeOwned>(message: &Value, within: &str) -> Result<T, String> {
-    serde_path_to_error::deserialize(message).map_err(|error| told(&error, within))
-}
-
-/// An error led by its field.
-fn told(error: &serde_path_to_error::Error<serde_json::Error>, within: &str) -> String {
-    let path = error.path().to_string();
-    let path = path.trim_matches('.');
-    let dot = if within.is_empty() || path.is_empty() {
-        ""
-    } else {
-        "."
-    };
-    match (within, path) {
-        ("", "") => error.inner().to_string(),
-        _ => format!("{within}{dot}{path}: {}", error.inner()),
-    }
+/// Reads a message, or the part of one at the path `within`. The error is led by the path of the field that is wrong.
+pub(crate) fn read<T: DeserializeOwned>(message: &Value, within: &str) -> Result<T, String> {
+    serde_path_to_error::deserialize(message).map_err(|error| {
+        let below = error.path().to_string();
+        // The path of the whole is a dot.
+        let parts = [within, below.trim_matches('.')];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        match &parts[..] {
+            [] => error.inner().to_string(),
+            parts => format!("{}: {}", parts.join("."), error.inner()),
+        }
+    })
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use towpath_executors::{
-    Candidate, EventType, ExecutorId, MissionState, Operation, Selected, Wanted, select,
+    Candidate, EventType, ExecutorFilter, ExecutorId, MissionState, Operation, Selected, select,
 };
 
 /// What becomes of a state by an event; `-` for one that is not taken.
@@ -147,16 +147,16 @@ fn candidate(number: u8, capabilities: &[&str], missions: u32) -> Candidate {
     }
 }
 
-fn wanted(capabilities: &[&str]) -> Wanted {
+fn wanted(capabilities: &[&str]) -> ExecutorFilter {
     let capabilities = capabilities.iter().map(|it| it.parse().unwrap());
-    Wanted {
+    ExecutorFilter {
         capabilities: capabilities.collect(),
-        ..Wanted::default()
+        ..ExecutorFilter::default()
     }
 }
 
-fn chosen(candidates: &[Candidate], wanted: &Wanted) -> Selected {
-    select(candidates, wanted).unwrap()
+fn chosen(candidates: &[Candidate], wanted: &ExecutorFilter) -> Selected {
+    select(candidates, wanted, false).unwrap()
 }
 
 #[test]
@@ -168,10 +168,15 @@ fn a_sandbox_goes_before_a_host_and_that_before_nobody_knows() {
     let all = [unknown, custom, host, both];
     let first = chosen(&all, &wanted(&[]));
     assert_eq!(
-        (first.id, &*first.reason),
+        (first.id, &*first.selection.reason),
         (executor(4), "it is sandboxed; it has 9 missions")
     );
-    let reasons: Vec<_> = first.rejected.iter().map(|it| &*it.reason).collect();
+    let reasons: Vec<_> = first
+        .selection
+        .rejected
+        .iter()
+        .map(|it| &*it.reason)
+        .collect();
     assert_eq!(reasons, ["another is better isolated"; 3]);
     assert_eq!(chosen(&all[..3], &wanted(&[])).id, executor(3));
     assert_eq!(chosen(&all[..2], &wanted(&[])).id, executor(1));
@@ -195,7 +200,7 @@ fn among_equals_the_one_with_the_fewest_missions_and_always_the_same() {
     let other = chosen(&[full, candidate(2, &[], 7)], &wanted(&[]));
     assert_eq!(other.id, executor(2));
     assert_eq!(
-        other.rejected[0].reason,
+        other.selection.rejected[0].reason,
         "it has 1 missions, the most it takes"
     );
 }
@@ -207,11 +212,11 @@ fn whoever_does_not_fit_is_told_why() {
         ..candidate(1, &["hitl"], 0)
     };
     let all = [away, candidate(2, &[], 0), candidate(3, &["hitl"], 0)];
-    let pinned = Wanted {
-        executor: Some(executor(9)),
-        ..Wanted::default()
+    let pinned = ExecutorFilter {
+        executor_id: Some(executor(9)),
+        ..ExecutorFilter::default()
     };
-    let nobody = select(&all, &pinned).unwrap_err();
+    let nobody = select(&all, &pinned, false).unwrap_err();
     assert!(!nobody.only_resumable_missing);
     assert!(
         nobody
@@ -219,7 +224,7 @@ fn whoever_does_not_fit_is_told_why() {
             .iter()
             .all(|it| it.reason == "the mission is for another executor")
     );
-    let nobody = select(&all, &wanted(&["hitl", "x-gpu:a100"])).unwrap_err();
+    let nobody = select(&all, &wanted(&["hitl", "x-gpu:a100"]), false).unwrap_err();
     let reasons: Vec<_> = nobody.rejected.iter().map(|it| &*it.reason).collect();
     assert_eq!(
         reasons,
@@ -229,11 +234,7 @@ fn whoever_does_not_fit_is_told_why() {
             "it lacks x-gpu:a100"
         ]
     );
-    let long = Wanted {
-        resumable: true,
-        ..wanted(&["hitl"])
-    };
-    let nobody = select(&all, &long).unwrap_err();
+    let nobody = select(&all, &wanted(&["hitl"]), true).unwrap_err();
     let reasons: Vec<_> = nobody.rejected.iter().map(|it| &*it.reason).collect();
     assert!(nobody.only_resumable_missing);
     let expected = [

@@ -63,7 +63,7 @@ fn keep_one(job: &Job, id: &JobId, name: String) -> Result<Artifact, Failure> {
             "is larger than 32 MiB; keep it elsewhere, and answer with a reference to it",
         ));
     }
-    if job.masks.hide(&bytes) {
+    if job.masks.are_in(&bytes) {
         return Err(failed("holds the value of a secret, which is never kept"));
     }
     let artifact = Artifact {

@@ -38,7 +38,7 @@ impl Masks {
     }
 
     /// Whether there is a secret in `bytes`.
-    pub(crate) fn hide(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn are_in(&self, bytes: &[u8]) -> bool {
         let found = |text: &Vec<u8>| bytes.windows(text.len()).any(|window| window == &**text);
         self.0.iter().any(found)
     }

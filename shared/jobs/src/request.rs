@@ -58,7 +58,7 @@ pub struct InputFile {
 pub struct InputArtifact {
     /// The path of the file in the folder of inputs.
     pub file: String,
-    /// The URL by which whoever has it fetches the file, for some minutes.
+    /// The presigned URL of the file, valid for 15 minutes from when the request was made.
     pub url: String,
     /// The size of the file in bytes.
     pub bytes: u64,

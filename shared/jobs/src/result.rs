@@ -50,11 +50,8 @@ fn done(snapshot: JobSnapshot) -> CallResult {
     match agent_answer(snapshot.answer, snapshot.artifacts) {
         Ok(answer) => CallResult::Done(answer),
         Err(message) => CallResult::Failed(CallFailure {
-            kind: FailureKind::Agent,
-            message,
-            detail: None,
             exit_code,
-            printed: None,
+            ..CallFailure::new(FailureKind::Agent, message)
         }),
     }
 }

@@ -267,19 +267,20 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The tries to begin a job whose inputs could not be fetched.
+/// The tries to begin again a job whose inputs could not be fetched.
 const BEGINNINGS: u32 = 6;
 
 /// Starts the command. What could not be fetched for it is fetched again.
 async fn begin(runtime: &ProcessRuntime, request: &JobRequest) -> Result<(), StartError> {
-    for tried in 0..BEGINNINGS {
+    let mut tried = 0;
+    loop {
         match runtime.start(request).await {
-            Err(StartError::Unavailable(why)) => note(&why),
+            Err(StartError::Unavailable(why)) if tried < BEGINNINGS => note(&why),
             started => return started.map(|_| ()),
         }
         tokio::time::sleep(LOOK * 2_u32.pow(tried)).await;
+        tried += 1;
     }
-    runtime.start(request).await.map(|_| ())
 }
 
 /// Returns when this process is asked to end.

@@ -112,13 +112,7 @@ impl Jobs {
             Err(StartError::NoRoom(why)) => held(why),
             Err(StartError::Unavailable(why)) => held(format!("its runtime did not answer: {why}")),
             Err(StartError::Refused(message)) => {
-                let refused = CallFailure {
-                    kind: FailureKind::Dispatch,
-                    message,
-                    detail: None,
-                    exit_code: None,
-                    printed: None,
-                };
+                let refused = CallFailure::new(FailureKind::Dispatch, message);
                 Tried::Is(CallStatus::Ended(CallResult::Failed(refused)))
             }
         })
@@ -147,13 +141,8 @@ impl Jobs {
                 Ok(None) => format!("the artifact {} is gone", artifact.name),
                 Err(Unreadable(why)) => return Ok(CallStatus::Unreadable(why)),
             };
-            return Ok(CallStatus::Ended(CallResult::Failed(CallFailure {
-                kind: FailureKind::Agent,
-                message,
-                detail: None,
-                exit_code: None,
-                printed: None,
-            })));
+            let lost = CallFailure::new(FailureKind::Agent, message);
+            return Ok(CallStatus::Ended(CallResult::Failed(lost)));
         }
         Ok(status)
     }

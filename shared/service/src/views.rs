@@ -83,6 +83,12 @@ impl Views {
         })
     }
 
+    /// A step of a run, if the run has it.
+    async fn step(&self, caller: &Caller, id: &RunId, step: StepIndex) -> Told<Option<StepView>> {
+        let view = self.run(caller, id).await?;
+        Ok(view.steps.into_iter().find(|view| view.index == step))
+    }
+
     /// The newest runs of the caller's workspace, after the one named; with `live`, only those that are not over.
     ///
     /// # Errors
@@ -129,12 +135,7 @@ impl Views {
                 format!("step {step} of {id} has no such output"),
             )
         };
-        let view = self.run(caller, id).await?;
-        let found = view
-            .steps
-            .into_iter()
-            .find(|view| view.index == step)
-            .ok_or_else(none)?;
+        let found = self.step(caller, id, step).await?.ok_or_else(none)?;
         let holder = found.kept_from.clone().unwrap_or_else(|| id.clone());
         let newest = found.output.as_ref().map(|link| link.number);
         let number = number.or(newest).ok_or_else(none)?;
@@ -169,13 +170,12 @@ impl Views {
         step: StepIndex,
         name: &str,
     ) -> Told<String> {
-        let view = self.run(caller, id).await?;
         let none = || {
             let name: String = name.chars().take(200).collect();
             let message = format!("step {step} of {id} has no artifact {name:?}");
             Problem::new(Code::NotFound, message)
         };
-        let found = view.steps.into_iter().find(|view| view.index == step);
+        let found = self.step(caller, id, step).await?;
         let output = found.and_then(|view| view.output).ok_or_else(none)?;
         let link = output
             .artifacts
@@ -216,8 +216,7 @@ impl Views {
         after: LogPosition,
     ) -> Told<LogPage> {
         let none = |message: String| Problem::new(Code::NotFound, message);
-        let view = self.run(caller, id).await?;
-        let found = view.steps.into_iter().find(|view| view.index == step);
+        let found = self.step(caller, id, step).await?;
         let found = found.ok_or_else(|| none(format!("{id} has no step {step}")))?;
         let holder = found.kept_from.as_ref().unwrap_or(id);
         let job = job.or(found.job_id);

@@ -14,7 +14,7 @@ use towpath_table::{Condition, Error as TableError, Table, Update, Write, number
 
 use crate::form::{FORM, put, record};
 use crate::objects::TEXT;
-use crate::outputs::artifact_key;
+use crate::outputs::{artifact_key, sha256_of};
 use crate::{Error, Objects, Store, UploadUrl, keys};
 
 /// The records of jobs that run elsewhere, and their events. Cheap to clone.
@@ -222,10 +222,7 @@ impl JobRecords {
     /// # Errors
     /// If it cannot be signed, or the artifact has no hash.
     pub fn artifact_upload(&self, artifact: &Artifact) -> Result<UploadUrl, Error> {
-        let sha256 = sha256_of(&artifact.sha256);
-        let sha256 =
-            sha256.ok_or_else(|| Error::Broken("an artifact has no SHA-256".to_owned()))?;
-        let key = artifact_key(artifact);
+        let (key, sha256) = (artifact_key(artifact), sha256_of(artifact)?);
         self.objects.upload_url(&key, artifact.bytes, sha256)
     }
 
@@ -313,13 +310,6 @@ mod as_text {
             .map(Some)
             .map_err(D::Error::custom)
     }
-}
-
-/// The hash that these hexadecimal digits stand for.
-fn sha256_of(digits: &str) -> Option<[u8; 32]> {
-    let pairs = (0..32).map(|at| digits.get(2 * at..2 * at + 2));
-    let bytes = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok());
-    bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
 
 /// Whether the conditions of a write held.

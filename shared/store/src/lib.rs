@@ -51,6 +51,8 @@ mod job_events;
 mod job_records;
 mod keys;
 mod load;
+#[cfg(feature = "memory")]
+mod memory;
 mod objects;
 mod old_form;
 mod outputs;
@@ -75,6 +77,8 @@ pub use input::Input;
 pub use job_events::{Appended, EventCursor, EventPage, JobEvent};
 pub use job_records::{Claimed, JobRecord, JobRecords, JobStop, StoredAnswer};
 pub use load::Loaded;
+#[cfg(feature = "memory")]
+pub use memory::MemoryObjects;
 pub use objects::{Objects, OutputUrl, UploadUrl};
 pub use outputs::{IN_ROW, OutputRow, StoredOutput};
 pub use read::Page;

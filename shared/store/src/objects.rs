@@ -21,7 +21,7 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 /// The media type of everything else: a browser keeps such a file, and never runs what is in it.
 pub(crate) const BYTES: &str = "application/octet-stream";
 
-/// A URL by which whoever has it fetches an output.
+/// A presigned URL to fetch one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputUrl {
     /// The URL. Not for logs.
@@ -30,7 +30,7 @@ pub struct OutputUrl {
     pub expires_at: Timestamp,
 }
 
-/// A URL by which whoever has it stores one file, which is the one that it was made for.
+/// A presigned URL to store one file, of one length and hash.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct UploadUrl {
     /// The URL. Not for logs.
@@ -66,7 +66,7 @@ pub trait Objects: fmt::Debug + Send + Sync {
     /// If the URL cannot be signed.
     fn url(&self, key: &str) -> Result<OutputUrl, Error>;
 
-    /// A URL to store the bytes of this length and hash under a key by. It is for whoever may do that.
+    /// Signs a URL to store bytes of this length and SHA-256 under a key. Who may have it is for the caller to know.
     ///
     /// # Errors
     /// If the URL cannot be signed.

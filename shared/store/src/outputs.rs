@@ -109,14 +109,13 @@ impl Store {
         }
     }
 
-    /// Stores an artifact, before the commit that refers to it. `bytes` are all that it holds.
+    /// Stores an artifact, before the commit that refers to it. `bytes` are all that it holds: others are not taken.
     ///
     /// # Errors
     /// If it cannot be stored.
     pub async fn put_artifact(&self, artifact: &Artifact, bytes: Vec<u8>) -> Result<(), Error> {
-        let hash = Sha256::digest(&bytes);
-        let key = artifact_key(artifact);
-        self.objects.put(&key, bytes, BYTES, hash.into()).await
+        let (key, sha256) = (artifact_key(artifact), sha256_of(artifact)?);
+        self.objects.put(&key, bytes, BYTES, sha256).await
     }
 
     /// A URL to fetch an artifact by.
@@ -167,10 +166,24 @@ impl Store {
     }
 }
 
-/// The key of an object. Everything of a run is under one prefix; 128 bits of the hash tell apart the texts of one
-/// output.
+/// The part of a hash, of 128 bits, that tells apart the objects of one output or job.
+fn key_part(sha256: &str) -> &str {
+    sha256.get(..32).unwrap_or(sha256)
+}
+
+/// The hash of an artifact, in bytes.
+pub(crate) fn sha256_of(artifact: &Artifact) -> Result<[u8; 32], Error> {
+    let digits = &artifact.sha256;
+    let pairs = (0..32).map(|at| digits.get(2 * at..2 * at + 2));
+    let bytes = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok());
+    let bytes: Option<Vec<u8>> = bytes.collect();
+    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| Error::Broken("an artifact has no SHA-256".to_owned()))
+}
+
+/// The key of an object. Everything of a run is under one prefix.
 fn object_key(run: &RunId, output: &Output, sha256: &str) -> String {
-    let hash: String = sha256.chars().take(32).collect();
+    let hash = key_part(sha256);
     let (step, number) = (output.step.0, output.number);
     format!("runs/{run}/{step:04}/{number:05}/{hash}")
 }
@@ -181,7 +194,7 @@ pub(crate) fn artifact_key(artifact: &Artifact) -> String {
     let Artifact {
         name, sha256, job, ..
     } = artifact;
-    let hash: String = sha256.chars().take(32).collect();
+    let hash = key_part(sha256);
     let file = name.rsplit('/').next().unwrap_or_default();
     format!("runs/{}/artifacts/{job}/{hash}/{file}", job.run())
 }

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde_json::{Map, json};
@@ -13,8 +12,7 @@ use towpath_jobs::{
     Answer, BATCH_MAX, BatchCode, EventKind, JobSnapshot, JobStatus, RunnerEvent, error_class,
 };
 use towpath_store::{
-    Appended, Claimed, Error, EventCursor, JobRecord, JobRecords, JobStop, Objects, OutputUrl,
-    Store, UploadUrl,
+    Appended, Claimed, EventCursor, JobRecord, JobRecords, JobStop, MemoryObjects, Store,
 };
 use towpath_table::{Error as TableError, Found, Item, Key, MemoryTable, Search, Table, Write};
 
@@ -96,37 +94,6 @@ impl Table for Counting {
     }
 }
 
-#[derive(Debug, Default)]
-struct Texts(Mutex<HashMap<String, String>>);
-
-#[async_trait]
-impl Objects for Texts {
-    async fn put(
-        &self,
-        key: &str,
-        body: Vec<u8>,
-        _: &'static str,
-        _: [u8; 32],
-    ) -> Result<(), Error> {
-        let text = String::from_utf8(body).unwrap();
-        self.0.lock().unwrap().insert(key.to_owned(), text);
-        Ok(())
-    }
-
-    fn upload_url(&self, key: &str, _: u64, _: [u8; 32]) -> Result<UploadUrl, Error> {
-        Err(Error::Broken(key.to_owned()))
-    }
-
-    async fn get(&self, key: &str) -> Result<String, Error> {
-        let found = self.0.lock().unwrap().get(key).cloned();
-        found.ok_or_else(|| Error::Broken(key.to_owned()))
-    }
-
-    fn url(&self, key: &str) -> Result<OutputUrl, Error> {
-        Err(Error::Broken(key.to_owned()))
-    }
-}
-
 struct Bench {
     table: Arc<Counting>,
     records: JobRecords,
@@ -144,7 +111,7 @@ fn without_record() -> Bench {
     let table = Arc::new(Counting::default());
     let executors = Arc::clone(&table) as Arc<dyn Table>;
     let runs = Arc::new(MemoryTable::default());
-    let store = Store::new(runs, executors, Arc::new(Texts::default()));
+    let store = Store::new(runs, executors, Arc::new(MemoryObjects::default()));
     let record = JobRecord {
         job: JOB.parse().unwrap(),
         workspace: Some("acme".parse().unwrap()),

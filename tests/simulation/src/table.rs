@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use towpath_engine::Timestamp;
-use towpath_store::{Error as StoreError, Objects, OutputUrl, UploadUrl};
 use towpath_table::{Error, Found, Item, Key, MemoryTable, Search, Table, Write};
 
 use crate::chance::Chance;
@@ -139,37 +137,5 @@ impl Table for FaultyTable {
             }
         }
         self.after(made).await
-    }
-}
-
-/// No place for large outputs: the outputs of a simulation are small.
-#[derive(Debug)]
-pub(crate) struct NoObjects;
-
-#[async_trait]
-impl Objects for NoObjects {
-    async fn put(
-        &self,
-        _: &str,
-        _: Vec<u8>,
-        _: &'static str,
-        _: [u8; 32],
-    ) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    fn upload_url(&self, _: &str, _: u64, _: [u8; 32]) -> Result<UploadUrl, StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    async fn get(&self, _: &str) -> Result<String, StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    fn url(&self, key: &str) -> Result<OutputUrl, StoreError> {
-        Ok(OutputUrl {
-            url: key.to_owned(),
-            expires_at: Timestamp(0),
-        })
     }
 }

@@ -11,14 +11,14 @@ use towpath_engine::{Answer, Block, Pipeline, RunId, Status, StepIndex};
 use towpath_jobs::{Registry, Runtime};
 use towpath_jobs_simulated::SimulatedRuntime;
 use towpath_service::{App, Caller, News, Ports, Random, Vault};
-use towpath_store::{Idempotency, Store};
+use towpath_store::{Idempotency, MemoryObjects, Store};
 use towpath_table::{Item, Key, MemoryTable, integer, text};
 
 use crate::chance::{Chance, mortal};
 use crate::invariants;
 use crate::jobs::MemoryJobs;
 use crate::machine::{MOMENT, MemoryMachine};
-use crate::table::{FaultyTable, NoObjects};
+use crate::table::FaultyTable;
 use crate::trace::Trace;
 use crate::work::Work;
 
@@ -84,7 +84,7 @@ impl World {
         let store = Store::new(
             Arc::new(table.clone()),
             Arc::new(MemoryTable::default()),
-            Arc::new(NoObjects),
+            Arc::new(MemoryObjects::default()),
         );
         let runtimes: [Arc<dyn Runtime>; 2] = [Arc::new(jobs.clone()), Arc::new(SimulatedRuntime)];
         let app = App::with(

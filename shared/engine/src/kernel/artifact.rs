@@ -72,7 +72,7 @@ impl Artifact {
     ///
     /// # Errors
     /// The rule that the artifact breaks.
-    pub fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         Self::check_name(&self.name)?;
         if self.bytes > Self::BYTES_MAX {
             return Err(format!(

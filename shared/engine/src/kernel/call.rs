@@ -83,6 +83,19 @@ pub struct CallFailure {
     pub printed: Option<String>,
 }
 
+impl CallFailure {
+    /// A failure of which there is no more to say than this.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            detail: None,
+            exit_code: None,
+            printed: None,
+        }
+    }
+}
+
 /// A call that was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {

@@ -1,7 +1,6 @@
 //! Identifiers: strings with a prefix that says what they name, each in a type of its own.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +13,8 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    fn new(text: &str, expected: &'static str) -> Self {
+    /// The error for this text, which is cut where it is long. `expected` says in words what it was to be.
+    pub fn new(text: &str, expected: &'static str) -> Self {
         Self {
             text: text.chars().take(80).collect(),
             expected,
@@ -22,33 +22,35 @@ impl InvalidId {
     }
 }
 
-/// Defines an id newtype. `$check` decides whether a text is one.
+/// Defines a newtype of texts that have a form, such as an id. `$check` decides whether a text is one. Whoever uses it has
+/// the crate `serde`.
+#[macro_export]
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $expected:literal, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String")]
         pub struct $name(String);
 
         impl $name {
-            /// The id as text.
+            /// The text itself.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidId;
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
+        impl std::str::FromStr for $name {
+            type Err = $crate::InvalidId;
+            fn from_str(text: &str) -> Result<Self, $crate::InvalidId> {
                 text.to_owned().try_into()
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
+            type Error = $crate::InvalidId;
+            fn try_from(text: String) -> Result<Self, $crate::InvalidId> {
                 let check: fn(&str) -> bool = $check;
-                if check(&text) { Ok(Self(text)) } else { Err(InvalidId::new(&text, $expected)) }
+                if check(&text) { Ok(Self(text)) } else { Err($crate::InvalidId::new(&text, $expected)) }
             }
         }
 
@@ -58,39 +60,39 @@ macro_rules! id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
     };
 }
 
-id!(
+crate::id!(
     /// A run: `run_` and a ULID.
     RunId, "a run id (run_ and a ULID)", |text| text.strip_prefix("run_").is_some_and(is_ulid)
 );
-id!(
+crate::id!(
     /// A workspace: its runs, keys and bills are kept apart from every other workspace's.
     WorkspaceId, "a workspace id (1 to 64 of a-z, 0-9, - and _)", is_name
 );
-id!(
+crate::id!(
     /// A block: the subject of a run, named by its workspace.
     BlockId, "a block id (1 to 64 of a-z, 0-9, - and _)", is_name
 );
-id!(
+crate::id!(
     /// A pipeline, named by its workspace.
     PipelineId, "a pipeline id (1 to 64 of a-z, 0-9, - and _)", is_name
 );
-id!(
+crate::id!(
     /// A secret for agents, named by its workspace.
     SecretName, "the name of a secret (1 to 64 of a-z, 0-9, - and _)", is_name
 );
-id!(
+crate::id!(
     /// The kind of agent that a step names: `coder`, `ci`, `reviewer`.
     AgentKind, "an agent kind (1 to 64 of a-z, 0-9, - and _)", is_name
 );
-id!(
+crate::id!(
     /// One call of a run: `job_`, the run's ULID and the number that the run's head gave the call. It is the identity of
     /// the work wherever it runs, so that starting it twice runs it once. Never used again, whatever loops.
     ///

@@ -17,7 +17,7 @@ use towpath_jobs::{
 };
 use towpath_machine::{Error as MachineError, Machine, Sent};
 use towpath_service::{App, Caller, Entry, News, Ports, Random, Vault};
-use towpath_store::{DUE_SHARDS, Error as StoreError, Objects, OutputUrl, Store, UploadUrl};
+use towpath_store::{DUE_SHARDS, MemoryObjects, Store};
 use towpath_table::{Change, Error, Found, Item, Key, MemoryTable, Search, Table, Write};
 
 /// The token of the n-th try of an entry.
@@ -48,7 +48,7 @@ impl Bench {
             store: Store::new(
                 runs.clone(),
                 Arc::new(MemoryTable::default()),
-                Arc::new(NoObjects),
+                Arc::new(MemoryObjects::default()),
             ),
             machine: machine.clone(),
             runtimes: Registry::new([runtime]),
@@ -264,34 +264,5 @@ impl Table for BusyTable {
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
         self.inner.transact(writes).await
-    }
-}
-
-/// No place for large outputs: there are none here.
-#[derive(Debug)]
-struct NoObjects;
-
-#[async_trait]
-impl Objects for NoObjects {
-    async fn put(
-        &self,
-        _: &str,
-        _: Vec<u8>,
-        _: &'static str,
-        _: [u8; 32],
-    ) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    fn upload_url(&self, _: &str, _: u64, _: [u8; 32]) -> Result<UploadUrl, StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    async fn get(&self, _: &str) -> Result<String, StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    fn url(&self, _: &str) -> Result<OutputUrl, StoreError> {
-        Err(StoreError::Unavailable)
     }
 }
