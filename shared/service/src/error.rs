@@ -112,3 +112,26 @@ impl From<Error> for Problem {
         Problem::new(code, message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use towpath_store::Error as Store;
+
+    use super::*;
+
+    /// The machine's Retry and the engine's list of deaths that do not count match on these words.
+    #[test]
+    fn what_is_waited_out_has_the_name_that_the_machine_retries() {
+        let machine = include_str!("../../../statemachines/run.asl.json");
+        let waited_out = [
+            (Store::Throttled, "Towpath.Throttled"),
+            (Store::Conflict, "Towpath.Throttled"),
+            (Store::Unavailable, "Towpath.Unavailable"),
+            (Store::Newer("a row".to_owned()), "Towpath.Newer"),
+        ];
+        for (error, name) in waited_out {
+            assert_eq!(Error::from(error).name(), name);
+            assert!(machine.contains(&format!("\"{name}\"")), "{name}");
+        }
+    }
+}
