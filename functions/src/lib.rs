@@ -16,5 +16,7 @@ pub use towpath_http::answers as resolve_decision;
 pub use towpath_http::events;
 /// `api`: definitions and runs, over HTTP.
 pub use towpath_http::router as api;
+/// `poll`: the polls of executors, over HTTP.
+pub use towpath_http::poll;
 /// `runner`: what the runners of jobs ask for and tell, over HTTP.
 pub use towpath_http::runner;

@@ -160,10 +160,11 @@ pub(crate) fn all(shared: &Shared) -> Functions {
             Box::pin(towpath_functions::tick::handle(app, event))
         }),
     ];
-    let routers: [(&str, Route); 5] = [
+    let routers: [(&str, Route); 6] = [
         ("AdminFunction", towpath_functions::admin),
         ("EventsFunction", towpath_functions::events),
         ("ApiFunction", towpath_functions::api),
+        ("PollFunction", towpath_functions::poll),
         ("RunnerFunction", towpath_functions::runner),
         (
             "ResolveDecisionFunction",
@@ -215,7 +216,7 @@ fn instrumented(
 ) -> Result<(App, Instruments), Error> {
     let config = Config::from_lookup(|name| environment.get(name).cloned())?;
     let faults = environment.get("TOWPATH_FAULTS").map(String::as_str);
-    let instruments = Instruments::new(indexes(&config.runs_table))
+    let instruments = Instruments::new(indexes(&config))
         .with_faults(faults, &config.aws)
         .map_err(Error::Config)?
         .with_deaths(shared.deaths.clone());
@@ -225,10 +226,13 @@ fn instrumented(
     Ok((app, instruments))
 }
 
-/// The indexes of the runs table, as the meter counts them: they hold keys only, the table's own and theirs.
-fn indexes(runs_table: &str) -> Vec<Index> {
-    let indexes = index::KEYS.iter().map(|keys| Index {
-        table: runs_table.to_owned(),
+/// The indexes of the tables, as the meter counts them: they hold keys only, the table's own and theirs.
+fn indexes(config: &Config) -> Vec<Index> {
+    let runs = index::KEYS.iter().map(|keys| (&config.runs_table, keys));
+    let executors = index::EXECUTORS.iter();
+    let executors = executors.map(|keys| (&config.executors_table, keys));
+    let indexes = runs.chain(executors).map(|(table, keys)| Index {
+        table: table.clone(),
         keys: keys.iter().map(ToString::to_string).collect(),
         copies: Some(
             keys.iter()

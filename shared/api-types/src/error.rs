@@ -51,6 +51,12 @@ pub enum Code {
     IdempotencyMismatch,
     /// Others wrote the same records again and again; try again.
     Busy,
+    /// A message of the executor contract has another shape than that says.
+    InvalidPayload,
+    /// No executor fits the mission.
+    NoExecutorAvailable,
+    /// No executor that is `resumable` fits the mission, which is `long_running`.
+    NoResumableExecutorAvailable,
     /// The body is too large.
     TooLarge,
     /// The body's shape is wrong.
@@ -71,7 +77,7 @@ impl Code {
     /// The HTTP status of the error.
     pub fn status(self) -> u16 {
         match self {
-            Code::InvalidJson => 400,
+            Code::InvalidJson | Code::InvalidPayload => 400,
             Code::Unauthorized => 401,
             Code::Forbidden => 403,
             Code::NotFound => 404,
@@ -85,7 +91,9 @@ impl Code {
             Code::TooLarge => 413,
             Code::InvalidRequest | Code::InvalidPipeline | Code::IdempotencyMismatch => 422,
             Code::Throttled => 429,
-            Code::Unavailable => 503,
+            Code::Unavailable
+            | Code::NoExecutorAvailable
+            | Code::NoResumableExecutorAvailable => 503,
             Code::Internal => 500,
         }
     }

@@ -1,5 +1,5 @@
-//! API keys: `twk_` and 256 random bits. A key is shown once, when it is made; only its hash is kept, and a key is
-//! looked up by that, so that there is nothing to compare and nothing to leak.
+//! API keys, `twk_` and 256 random bits, and the tokens of executors, `twx_` and as many. Each is shown once, when it is
+//! made; only its hash is kept, and it is looked up by that, so that there is nothing to compare and nothing to leak.
 
 mod secret;
 
@@ -11,69 +11,82 @@ use sha2::{Digest, Sha256};
 
 pub use secret::Secret;
 
-const PREFIX: &str = "twk_";
 /// 32 bytes in base64.
 const LENGTH: usize = 43;
-
-/// An API key in the clear. It does not print.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key(String);
-
-/// A text that is no API key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an API key is twk_ and 43 characters")]
-pub struct NotAKey;
 
 /// The system gave no random bits.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the system gave no random bits")]
 pub struct NoRandomness;
 
-impl Key {
-    /// A new key.
-    ///
-    /// # Errors
-    /// If the system has no random bits to give.
-    pub fn generate() -> Result<Self, NoRandomness> {
-        let mut bits = [0u8; 32];
-        getrandom::fill(&mut bits).map_err(|_| NoRandomness)?;
-        Ok(Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bits))))
-    }
+/// Defines a sort of credential: a prefix and 256 random bits.
+macro_rules! credential {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $(#[$error_doc:meta])* $error:ident, $message:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq)]
+        pub struct $name(String);
 
-    /// The key that a caller presents.
-    ///
-    /// # Errors
-    /// If the text cannot be a key.
-    pub fn parse(text: &str) -> Result<Self, NotAKey> {
-        let random = text.strip_prefix(PREFIX).ok_or(NotAKey)?;
-        let fits = random.len() == LENGTH
-            && random
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if fits {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NotAKey)
+        $(#[$error_doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+        #[error($message)]
+        pub struct $error;
+
+        impl $name {
+            /// A new one.
+            ///
+            /// # Errors
+            /// If the system has no random bits to give.
+            pub fn generate() -> Result<Self, NoRandomness> {
+                let mut bits = [0u8; 32];
+                getrandom::fill(&mut bits).map_err(|_| NoRandomness)?;
+                Ok(Self(format!("{}{}", $prefix, URL_SAFE_NO_PAD.encode(bits))))
+            }
+
+            /// The one that a caller presents.
+            ///
+            /// # Errors
+            /// If the text cannot be one.
+            pub fn parse(text: &str) -> Result<Self, $error> {
+                let random = text.strip_prefix($prefix).ok_or($error)?;
+                let fits = random.len() == LENGTH
+                    && random
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+                fits.then(|| Self(text.to_owned())).ok_or($error)
+            }
+
+            /// What it is stored and looked up by: SHA-256, in hexadecimal. It has all of 256 random bits, so the hash
+            /// needs no salt and no stretching.
+            pub fn hash(&self) -> String {
+                format!("{:x}", Sha256::digest(self.0.as_bytes()))
+            }
+
+            /// The credential itself, to be shown or sent.
+            pub fn reveal(&self) -> &str {
+                &self.0
+            }
         }
-    }
 
-    /// What the key is stored and looked up by: SHA-256, in hexadecimal. A key has all of 256 random bits, so the hash
-    /// needs no salt and no stretching.
-    pub fn hash(&self) -> String {
-        format!("{:x}", Sha256::digest(self.0.as_bytes()))
-    }
-
-    /// The key itself, to be shown or sent.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!($prefix, "…"))
+            }
+        }
+    };
 }
 
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("twk_…")
-    }
-}
+credential!(
+    /// An API key in the clear. It does not print.
+    Key, "twk_",
+    /// A text that is no API key.
+    NotAKey, "an API key is twk_ and 43 characters"
+);
+credential!(
+    /// The token of an executor in the clear. It does not print.
+    ExecutorToken, "twx_",
+    /// A text that is no token of an executor.
+    NotAToken, "an executor's token is twx_ and 43 characters"
+);
 
 #[cfg(test)]
 mod tests {

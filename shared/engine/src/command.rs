@@ -34,6 +34,12 @@ pub struct Command {
     /// The place where the command runs. Where the deployment runs commands when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<Place>,
+    /// The condition under which the work is completed, as an executor is told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion: Option<String>,
+    /// Whether only an executor that keeps its work over a restart (`resumable`) may have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub long_running: bool,
 }
 
 /// The working copy of the block's repository that a job gets.
@@ -83,12 +89,15 @@ impl Resources {
     }
 }
 
+/// The kind of the runtime whose jobs are missions of machines that dialled in.
+pub const EXECUTOR: &str = "executor";
+
 /// The place where a command runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The runtime of this kind: `on: codebuild`.
     Runtime(String),
-    /// A machine that dialled in and has these capabilities: `on: { executor: [git] }`.
+    /// A machine that dialled in and has these capabilities: `on: { executor: [x-gpu] }`.
     Executor(Vec<String>),
 }
 
@@ -97,7 +106,7 @@ impl Place {
     pub(crate) fn runtime(&self) -> &str {
         match self {
             Self::Runtime(kind) => kind,
-            Self::Executor(_) => "executor",
+            Self::Executor(_) => EXECUTOR,
         }
     }
 }
@@ -165,6 +174,57 @@ fn image_problem(image: &str) -> Option<&'static str> {
     (!named || !pinned).then_some(problem)
 }
 
+/// The most bytes of a completion condition.
+const COMPLETION: usize = 4096;
+/// The most capabilities that a step may ask for.
+const CAPABILITIES: usize = 16;
+
+fn check_capabilities(capabilities: &[String], path: &str, errors: &mut ValidationErrors) {
+    if capabilities.is_empty() || capabilities.len() > CAPABILITIES {
+        let message = format!(
+            "an executor is chosen by 1 to {CAPABILITIES} capabilities, for example [runtime:claude-code, x-gpu]"
+        );
+        errors.add(path, message);
+    }
+    for (index, capability) in capabilities.iter().enumerate() {
+        if !is_capability(capability) {
+            errors.add(
+                format!("{path}[{index}]"),
+                "a capability is isolation:NAME, runtime:NAME, platform:OS/ARCH, resumable, hitl, multi-tenant, or \
+                 one of your own that begins with x-, such as x-gpu",
+            );
+        }
+    }
+}
+
+/// Whether a text is a capability of an executor, as contract v1 has them.
+pub fn is_capability(text: &str) -> bool {
+    if text.len() > 128 {
+        return false;
+    }
+    if let Some(name) = text.strip_prefix("x-") {
+        return is_word(name, "_:-");
+    }
+    match text.split_once(':') {
+        None => matches!(text, "resumable" | "hitl" | "multi-tenant"),
+        Some(("isolation", name)) => is_word(name, "_-"),
+        Some(("runtime", "claude-code" | "codex" | "cursor" | "aider")) => true,
+        Some(("runtime", name)) => name
+            .strip_prefix("custom:")
+            .is_some_and(|name| is_word(name, "_-")),
+        Some(("platform", name)) => name.split_once('/').is_some_and(|(system, machine)| {
+            is_word(system, "_-") && machine.len() > 1 && is_word(machine, "_-")
+        }),
+        Some(_) => false,
+    }
+}
+
+/// Whether a text begins with a small letter and goes on with those, digits and `more`.
+fn is_word(text: &str, more: &str) -> bool {
+    let goes_on = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c);
+    text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(goes_on)
+}
+
 impl Command {
     /// The secrets that its environment names, each once.
     pub fn secrets(&self) -> BTreeSet<&SecretName> {
@@ -188,13 +248,18 @@ impl Command {
         if let Some(resources) = &self.resources {
             resources.check(&format!("{path}.resources"), errors);
         }
-        if let Some(Place::Executor(capabilities)) = &self.on
-            && capabilities.is_empty()
-        {
+        if let Some(Place::Executor(capabilities)) = &self.on {
+            check_capabilities(capabilities, &format!("{path}.on.executor"), errors);
+        } else if self.completion.is_some() || self.long_running {
             errors.add(
-                format!("{path}.on.executor"),
-                "an executor is chosen by at least one capability, for example [git, claude]",
+                format!("{path}.on"),
+                "`completion` and `longRunning` are for executors: say `on: { executor: [CAPABILITY] }`",
             );
+        }
+        let completion = self.completion.as_deref();
+        if completion.is_some_and(|it| it.trim().is_empty() || it.len() > COMPLETION) {
+            let message = format!("a completion condition has from 1 to {COMPLETION} bytes");
+            errors.add(format!("{path}.completion"), message);
         }
         for name in self.env.keys() {
             if name.starts_with("TOWPATH_") {

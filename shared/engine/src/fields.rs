@@ -24,6 +24,8 @@ pub(crate) struct Fields {
     image: Option<String>,
     resources: Option<Resources>,
     on: Option<Place>,
+    completion: Option<String>,
+    long_running: Option<bool>,
     output: Option<String>,
     asks: Option<Question>,
     fails: Option<String>,
@@ -49,6 +51,8 @@ pub(crate) struct ProbeFields {
     image: Option<String>,
     resources: Option<Resources>,
     on: Option<Place>,
+    completion: Option<String>,
+    long_running: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +72,8 @@ macro_rules! command {
             image: $fields.image,
             resources: $fields.resources,
             on: $fields.on,
+            completion: $fields.completion,
+            long_running: $fields.long_running.unwrap_or_default(),
         }
     };
 }
@@ -94,6 +100,8 @@ impl TryFrom<Fields> for Binding {
                     ("image", fields.image.is_some()),
                     ("resources", fields.resources.is_some()),
                     ("on", fields.on.is_some()),
+                    ("completion", fields.completion.is_some()),
+                    ("longRunning", fields.long_running.is_some()),
                 ];
                 none_of("simulated", &others)?;
                 Ok(Self::Simulated(Simulated {

@@ -245,7 +245,7 @@ fn a_command_says_where_it_runs_in_what_and_is_read_under_its_old_name() {
     let pinned = format!("registry.example/team/agent@sha256:{}", "0a".repeat(32));
     let full = json!({
         "kind": "command", "command": ["x"], "checkout": "none", "events": "goose", "image": pinned,
-        "resources": {"cpus": 4, "memoryMb": 8192}, "on": {"executor": ["git"]},
+        "resources": {"cpus": 4, "memoryMb": 8192}, "on": {"executor": ["x-git"]},
     });
     let read = pipeline(json!([runs(full.clone())]));
     assert_eq!(read.errors(), []);
@@ -290,6 +290,14 @@ fn a_command_says_where_it_runs_in_what_and_is_read_under_its_old_name() {
     assert_eq!(
         wrong(json!({"on": {"executor": []}})),
         ["steps[0].runtime.on.executor"]
+    );
+    assert_eq!(
+        wrong(json!({"on": {"executor": ["resumable", "git", "x-gpu", "X"]}})),
+        ["steps[0].runtime.on.executor[1]", "steps[0].runtime.on.executor[3]"]
+    );
+    assert_eq!(
+        wrong(json!({"longRunning": true, "completion": " "})),
+        ["steps[0].runtime.on", "steps[0].runtime.completion"]
     );
     for on in [
         json!(7),

@@ -7,6 +7,7 @@
 //! and which executor gets a mission ([`select`]).
 
 mod event;
+mod extension;
 mod messages;
 mod mission;
 mod number;
@@ -18,6 +19,7 @@ mod validate;
 mod words;
 
 pub use event::*;
+pub use extension::*;
 pub use messages::*;
 pub use mission::{IllegalTransition, MissionState, Operation};
 pub use number::{Count, Integer, Percent};
@@ -25,5 +27,5 @@ pub use schema::schema;
 pub use select::{Candidate, Isolation, NobodyFits, Selected, select};
 pub use text::{Capability, ExecutorId, Instant, MissionId, SpecVersion};
 pub use validate::{
-    Validity, validate_dispatch_payload, validate_event_envelope, validate_register_payload,
+    Validity, read_message, validate_dispatch_payload, validate_event_envelope, validate_register_payload,
 };

@@ -87,9 +87,10 @@ impl MissionState {
             (EventType::MissionStarted, state @ (Paused | HitlRequired)) => state,
             (EventType::MissionProgress, Assigned) => Running,
             (EventType::MissionProgress, state @ (Running | Paused | HitlRequired)) => state,
-            (EventType::MissionHitlRequired, Running | HitlRequired) => HitlRequired,
+            // Events of one socket may be handled side by side: a question may be quicker than the word that work began.
+            (EventType::MissionHitlRequired, Assigned | Running | HitlRequired) => HitlRequired,
             (EventType::MissionHitlResponded, HitlRequired) => Running,
-            (EventType::MissionPaused, Running | Paused) => Paused,
+            (EventType::MissionPaused, Assigned | Running | Paused) => Paused,
             (EventType::MissionResumed, Running | Paused) => Running,
             (EventType::MissionResumed | EventType::MissionReconnected, Suspended) => Running,
             (EventType::MissionReconnected, Running) => Running,

@@ -20,6 +20,13 @@ macro_rules! number {
             }
         }
 
+        impl $name {
+            /// The number, which the caller knows to be one of these.
+            pub fn of(number: $type) -> Self {
+                Self(number)
+            }
+        }
+
         impl From<$name> for $type {
             fn from(number: $name) -> $type {
                 number.0

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use crate::event::data_schemas;
 use crate::{
-    DispatchPayload, DispatchResponse, EventEnvelope, ExecutorsListResponse, HitlResponsePayload,
-    MissionStatusResponse, RegisterPayload, RegisterResponse,
+    DispatchMessage, DispatchPayload, DispatchResponse, ErrorMessage, EventEnvelope,
+    ExecutorsListResponse, HitlResponsePayload, MissionStatusResponse, RegisterPayload,
+    RegisterResponse, SocketMessage,
 };
 
 /// The JSON Schema of every message of the contract, under `$defs`.
@@ -22,6 +23,9 @@ pub fn schema() -> Value {
     generator.subschema_for::<HitlResponsePayload>();
     generator.subschema_for::<EventEnvelope>();
     data_schemas(&mut generator);
+    generator.subschema_for::<DispatchMessage>();
+    generator.subschema_for::<SocketMessage>();
+    generator.subschema_for::<ErrorMessage>();
     let mut definitions = generator.take_definitions(true);
     for (name, definition) in &mut definitions {
         // A pinned executor may be `null`, which is any; nothing else that may be left out may be.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use towpath_engine::is_capability;
 
 /// Defines a newtype of texts. `$check` decides whether a text is one, and `$schema` says so to others.
 macro_rules! text {
@@ -68,6 +69,13 @@ impl SpecVersion {
 }
 
 impl Instant {
+    /// The time of this many milliseconds since the epoch. Times that no calendar has are the epoch.
+    pub fn of_ms(ms: u64) -> Self {
+        let ms = i64::try_from(ms).unwrap_or_default();
+        let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+        Self(format!("{time:.3}"))
+    }
+
     /// The time in milliseconds since the epoch; times before it are 0.
     pub fn as_ms(&self) -> u64 {
         let time = self.0.parse::<jiff::Timestamp>().unwrap_or_default();
@@ -75,36 +83,9 @@ impl Instant {
     }
 }
 
-/// What a capability looks like, for the schema; [`is_capability`] holds the same.
+/// The form of a capability, for the schema; [`is_capability`] holds the same.
 const CAPABILITY: &str = "^(isolation:[a-z][a-z0-9_-]*|runtime:(claude-code|codex|cursor|aider|custom:[a-z][a-z0-9_-]*)\
      |platform:[a-z][a-z0-9_-]*/[a-z][a-z0-9_-]+|resumable|hitl|multi-tenant|x-[a-z][a-z0-9_:-]*)$";
-
-fn is_capability(text: &str) -> bool {
-    if text.len() > 128 {
-        return false;
-    }
-    if let Some(name) = text.strip_prefix("x-") {
-        return is_word(name, "_:-");
-    }
-    match text.split_once(':') {
-        None => matches!(text, "resumable" | "hitl" | "multi-tenant"),
-        Some(("isolation", name)) => is_word(name, "_-"),
-        Some(("runtime", "claude-code" | "codex" | "cursor" | "aider")) => true,
-        Some(("runtime", name)) => name
-            .strip_prefix("custom:")
-            .is_some_and(|name| is_word(name, "_-")),
-        Some(("platform", name)) => name.split_once('/').is_some_and(|(system, machine)| {
-            is_word(system, "_-") && machine.len() > 1 && is_word(machine, "_-")
-        }),
-        Some(_) => false,
-    }
-}
-
-/// Whether a text begins with a small letter and goes on with those, digits and `more`.
-fn is_word(text: &str, more: &str) -> bool {
-    let goes_on = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c);
-    text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(goes_on)
-}
 
 fn is_uuid(text: &str) -> bool {
     let lengths = text.split('-').map(str::len);

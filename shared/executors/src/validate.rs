@@ -78,6 +78,14 @@ impl crate::EventType {
     }
 }
 
+/// Reads a message of the contract.
+///
+/// # Errors
+/// The field that is wrong, and why.
+pub fn read_message<T: DeserializeOwned>(message: &Value) -> Result<T, String> {
+    read(message, "")
+}
+
 /// Reads a message, or the part of one at the path `within`. The error is led by the path of the field that is wrong.
 pub(crate) fn read<T: DeserializeOwned>(message: &Value, within: &str) -> Result<T, String> {
     serde_path_to_error::deserialize(message).map_err(|error| {

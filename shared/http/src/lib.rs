@@ -8,6 +8,7 @@ mod access;
 mod answers;
 mod body;
 mod definitions;
+mod executors;
 mod keys;
 mod parts;
 mod problem;
@@ -31,15 +32,20 @@ use crate::problem::No;
 /// The most a request's body may be, in bytes.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Definitions, to be read, and runs.
+/// Definitions, to be read, runs, executors and missions.
 pub fn router(app: App) -> Router {
-    finish(routes::routes(), app)
+    finish(routes::routes().merge(executors::routes()), app)
 }
 
 /// Everything that only an administrator does: definitions, API keys, secrets for agents.
 pub fn admin(app: App) -> Router {
     let credentials = keys::routes().merge(secrets::routes());
     finish(definitions::routes().merge(credentials), app)
+}
+
+/// The polls of executors, which wait.
+pub fn poll(app: App) -> Router {
+    finish(executors::poll_routes(), app)
 }
 
 /// Answers of humans.

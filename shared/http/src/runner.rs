@@ -178,7 +178,10 @@ async fn claim(
         let message = "`token` has from 32 to 256 characters, and `by` from 1 to 256";
         return Err(No::new(Code::InvalidRequest, message).into());
     }
-    app.runners.claim(&job, code, &by, &token).await?;
+    match code.starts_with("twx_") {
+        true => app.runners.claim_as_executor(&job, code, &token).await?,
+        false => app.runners.claim(&job, code, &by, &token).await?,
+    }
     Ok(Json(json!({ "job": job })))
 }
 

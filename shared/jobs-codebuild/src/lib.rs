@@ -30,10 +30,10 @@ use towpath_aws::{Build, BuildStatus, CodeBuild, CodeBuildError, StartBuild};
 use towpath_clock::Clock;
 use towpath_engine::{Artifact, JobId, Timestamp};
 use towpath_jobs::{
-    EventKind, JobRequest, JobSnapshot, JobStatus, LogPage, LogPart, LogPosition, LogStream,
-    Runtime, StartError, Started, Unreadable, Work, error_class, last_lines,
+    JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
+    Unreadable, Work, error_class,
 };
-use towpath_store::{EventCursor, JobRecord, JobRecords, JobStop};
+use towpath_store::{JobRecord, JobRecords, JobStop};
 
 /// The time for which a start code is good after its build was last seen waiting.
 const CODE_VALID: Duration = Duration::from_secs(600);
@@ -41,8 +41,6 @@ const CODE_VALID: Duration = Duration::from_secs(600);
 const CODE_LEFT: Duration = Duration::from_secs(300);
 /// The time that a runner has, besides the grace of its command, to tell how the job ended after it was asked to stop.
 const TELLING: Duration = Duration::from_secs(60);
-/// The most pages of events that a look at the end of a log goes through.
-const TAIL_PAGES: usize = 64;
 
 /// The variable that names the job to its runner.
 pub const JOB: &str = "TOWPATH_RUN_ID";
@@ -337,22 +335,7 @@ impl Runtime for CodeBuildRuntime {
     }
 
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {
-        let (mut at, mut printed) = (LogPosition::default(), String::new());
-        for _ in 0..TAIL_PAGES {
-            let Some(page) = self.read_log(job, at).await? else {
-                return Ok(None);
-            };
-            let quiet = page.parts.is_empty();
-            printed.extend(page.parts.into_iter().map(|part| part.text));
-            match page.next.filter(|_| !quiet) {
-                Some(next) => at = next,
-                None => break,
-            }
-        }
-        let all: Vec<&str> = printed.lines().collect();
-        let from = all.len().saturating_sub(lines);
-        let tail = all.get(from..).unwrap_or_default().join("\n");
-        Ok(Some(last_lines(tail.as_bytes(), usize::MAX)))
+        self.records.log_tail(job, lines).await.map_err(unwritable)
     }
 
     /// The runner has put it into the bucket.
@@ -365,53 +348,12 @@ impl Runtime for CodeBuildRuntime {
         job: &JobId,
         after: LogPosition,
     ) -> Result<Option<LogPage>, Unreadable> {
-        if job.number().is_none() {
-            return Ok(None);
-        }
-        let Some(record) = self.record(job).await?.filter(|it| it.workspace.is_some()) else {
-            return Ok(None);
-        };
-        let cursor = EventCursor::within(job, after.0, after.1);
-        let page = self.records.events_of_job(job, cursor).await;
-        let page = page.map_err(unwritable)?;
-        let mut over = page.events.is_empty() && record.end.is_some();
-        let mut parts: Vec<LogPart> = Vec::new();
-        for told in &page.events {
-            over |= told.event.kind == EventKind::RuntimeTerminal;
-            let Some(part) = printed(&told.event) else {
-                continue;
-            };
-            match parts.last_mut().filter(|last| last.stream == part.stream) {
-                Some(last) => last.text.push_str(&part.text),
-                None => parts.push(part),
-            }
-        }
-        let (chunk, seq) = page.next.in_job();
-        Ok(Some(LogPage {
-            parts,
+        let found = self.records.log(job, after).await.map_err(unwritable)?;
+        Ok(found.map(|(page, record)| LogPage {
             console: record.worker().map(|build| self.codebuild.console(build)),
-            next: (!over).then_some(LogPosition(chunk, seq)),
+            ..page
         }))
     }
-}
-
-/// What was printed, if the event tells of that: a text of the model is, on the standard output.
-fn printed(event: &towpath_jobs::RunnerEvent) -> Option<LogPart> {
-    let word = |name: &str| event.data.get(name).and_then(|value| value.as_str());
-    let text = word("text")?.to_owned();
-    let stream = match (event.kind, word("stream")) {
-        (EventKind::Notification, Some("stdout")) => LogStream::Stdout,
-        (EventKind::Notification, Some("stderr")) => LogStream::Stderr,
-        (EventKind::AssistantText, _) => {
-            let text = format!("{text}\n");
-            return Some(LogPart {
-                stream: LogStream::Stdout,
-                text,
-            });
-        }
-        _ => return None,
-    };
-    Some(LogPart { stream, text })
 }
 
 fn stopped() -> JobSnapshot {

@@ -51,6 +51,7 @@ impl Subject for Script {
             events: None,
             image: None,
             resources: None,
+            executor: None,
         })
     }
 
@@ -100,7 +101,7 @@ async fn result(script: Simulated, decisions: serde_json::Value) -> CallResult {
         grace: Duration::from_secs(10),
     };
     match SimulatedRuntime.start(&request).await.unwrap() {
-        Started::Answered(end) => call_result(end).unwrap(),
+        Started::Answered(end) => call_result(*end).unwrap(),
         Started::Accepted => panic!("a simulated job is over at once"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use towpath_engine::{ANY_RUNTIME, Artifact, JobId};
+use towpath_engine::{ANY_RUNTIME, Artifact, EXECUTOR, JobId};
 
 use crate::request::GRACE;
 use crate::{
@@ -47,7 +47,9 @@ impl Registry {
     pub fn new(runtimes: impl IntoIterator<Item = Arc<dyn Runtime>>) -> Self {
         let runtimes = runtimes.into_iter();
         let by_kind: BTreeMap<_, _> = runtimes.map(|it| (it.kind(), it)).collect();
-        let mut commands = by_kind.values().filter(|it| !it.is_inline());
+        // An executor takes only what says which executors fit.
+        let anything = |it: &&Arc<dyn Runtime>| !it.is_inline() && it.kind() != EXECUTOR;
+        let mut commands = by_kind.values().filter(anything);
         let commands = match (commands.next(), commands.next()) {
             (Some(only), None) => Some(only.kind().to_owned()),
             _ => None,

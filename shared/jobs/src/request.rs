@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use towpath_auth::Secret;
 use towpath_engine::{
-    CheckoutMode, Command, EnvValue, EventFormat, JobId, Repository, Resources, SecretName,
+    CheckoutMode, Command, EnvValue, EventFormat, JobId, Place, Repository, Resources, SecretName,
     Simulated, StepIndex, WorkspaceId,
 };
 
@@ -126,6 +126,19 @@ pub struct CommandWork {
     pub image: Option<String>,
     /// The processors and memory that the program needs, where it gets a machine of its own.
     pub resources: Option<Resources>,
+    /// The demands on the executor, where the command runs on one.
+    pub executor: Option<ExecutorDemands>,
+}
+
+/// The demands on the executor of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorDemands {
+    /// The capabilities that it must have, all of them.
+    pub capabilities: Vec<String>,
+    /// The condition under which the work is completed, if the step says one.
+    pub completion: Option<String>,
+    /// Whether it must keep its work over a restart.
+    pub long_running: bool,
 }
 
 /// Prints the names of the environment variables only: a value may be a secret.
@@ -195,6 +208,14 @@ impl JobRequest {
             events: command.events,
             image: command.image.clone(),
             resources: command.resources,
+            executor: match &command.on {
+                Some(Place::Executor(capabilities)) => Some(ExecutorDemands {
+                    capabilities: capabilities.clone(),
+                    completion: command.completion.clone(),
+                    long_running: command.long_running,
+                }),
+                _ => None,
+            },
         };
         let request = Self::new(Work::Command(work), contract, max_run)?;
         Ok(Self {

@@ -67,7 +67,7 @@ pub enum Started {
     /// The runtime has the job. [`Runtime::status`] tells how it goes on.
     Accepted,
     /// The job was over at once; this is its last snapshot. The runtime keeps nothing of it.
-    Answered(JobSnapshot),
+    Answered(Box<JobSnapshot>),
 }
 
 /// A reason for which a job was not started, as far as that is known.

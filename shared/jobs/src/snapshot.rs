@@ -50,6 +50,9 @@ pub struct JobSnapshot {
     pub printed: Option<String>,
     /// Measurements of a live job, where the runtime has any.
     pub resource_stats: Option<ResourceStats>,
+    /// The reason a job is queued, for people, where there is more to say than that its runtime has no room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<Box<str>>,
 }
 
 impl JobSnapshot {
@@ -64,6 +67,7 @@ impl JobSnapshot {
             artifacts: Vec::new(),
             printed: None,
             resource_stats: None,
+            waits_for: None,
         }
     }
 

@@ -121,7 +121,7 @@ fn endless(subject: &dyn Subject) -> JobRequest {
 /// Starts the job and waits for its last snapshot.
 async fn run(subject: &dyn Subject, request: &JobRequest) -> JobSnapshot {
     match subject.runtime().start(request).await.unwrap() {
-        Started::Answered(snapshot) => snapshot,
+        Started::Answered(snapshot) => *snapshot,
         Started::Accepted => end_of(subject, &request.job).await,
     }
 }

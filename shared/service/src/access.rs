@@ -15,21 +15,23 @@ use crate::Error;
 /// The workspace of the first key.
 const WORKSPACE: &str = "default";
 
-/// The secret that holds the first key.
+/// The secret that holds a key which the deployment made itself: the first key, or the one that enrols executors.
 #[derive(Clone)]
 pub struct FirstKey {
     secrets: Secrets,
     arn: String,
+    scope: Scope,
     /// The hash of the key, once it was read.
     hash: Arc<OnceCell<String>>,
 }
 
 impl FirstKey {
-    /// The first key in the secret of this ARN.
-    pub fn new(secrets: Secrets, arn: String) -> Self {
+    /// The key in the secret of this ARN, which is for this scope.
+    pub fn new(secrets: Secrets, arn: String, scope: Scope) -> Self {
         Self {
             secrets,
             arn,
+            scope,
             hash: Arc::default(),
         }
     }
@@ -53,15 +55,15 @@ impl FirstKey {
 pub struct Access {
     store: Store,
     clock: Clock,
-    first_key: Option<FirstKey>,
+    first_keys: Vec<FirstKey>,
 }
 
 impl Access {
-    pub(crate) fn new(store: Store, clock: Clock, first_key: Option<FirstKey>) -> Self {
+    pub(crate) fn new(store: Store, clock: Clock, first_keys: Vec<FirstKey>) -> Self {
         Self {
             store,
             clock,
-            first_key,
+            first_keys,
         }
     }
 
@@ -74,23 +76,30 @@ impl Access {
         if let Some(known) = self.store.api_key(&hash).await? {
             return Ok(Some(known).filter(|known| known.revoked_at.is_none()));
         }
-        let Some(first) = &self.first_key else {
-            return Ok(None);
-        };
-        if first.hash().await? != hash {
-            return Ok(None);
+        for first in &self.first_keys {
+            if first.hash().await? == hash {
+                return self.admit(&hash, first.scope).await.map(Some);
+            }
         }
+        Ok(None)
+    }
+
+    /// Puts a key on record that the deployment made.
+    async fn admit(&self, hash: &str, scope: Scope) -> Result<ApiKey, Error> {
         let record = ApiKey {
             workspace: WORKSPACE
                 .parse()
                 .map_err(|error| Error::Config(format!("{error}")))?,
-            scope: Scope::Admin,
-            name: "first".to_owned(),
+            scope,
+            name: match scope {
+                Scope::Enrol => "enrolment".to_owned(),
+                _ => "first".to_owned(),
+            },
             created_at: Timestamp(self.clock.now_ms()),
             revoked_at: None,
         };
-        self.store.put_api_key(&hash, &record).await?;
-        Ok(Some(record))
+        self.store.put_api_key(hash, &record).await?;
+        Ok(record)
     }
 
     /// Makes a key for a workspace. It is told here and never again.

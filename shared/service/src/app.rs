@@ -8,9 +8,10 @@ use towpath_clock::Clock;
 use towpath_engine::{ENTRIES_LIMIT, JobId, Timestamp};
 use towpath_jobs::{Registry, Runtime};
 use towpath_jobs_codebuild::CodeBuildRuntime;
+use towpath_jobs_executor::{Executors, NoSockets, Ports as ExecutorPorts, Sockets};
 use towpath_jobs_simulated::SimulatedRuntime;
 use towpath_machine::{Machine, StepFunctions};
-use towpath_store::Store;
+use towpath_store::{Scope, Store};
 use towpath_table::DynamoTable;
 
 use crate::jobs::Jobs;
@@ -38,9 +39,21 @@ pub struct Ports {
     pub vault: Vault,
     /// Where the ends of jobs are told.
     pub news: News,
+    /// The open sockets of executors.
+    pub sockets: Arc<dyn Sockets>,
 }
 
 impl Ports {
+    /// Executors and their missions, over these ports.
+    pub fn executors(&self) -> Executors {
+        Executors::new(ExecutorPorts::new(
+            &self.store,
+            Arc::clone(&self.sockets),
+            Arc::new(self.news.clone()),
+            self.clock.clone(),
+        ))
+    }
+
     /// The time.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp(self.clock.now_ms())
@@ -70,6 +83,8 @@ pub struct App {
     pub secrets: AgentSecrets,
     /// Speaks with the runners of jobs.
     pub runners: Runners,
+    /// Executors and their missions.
+    pub executors: Executors,
     /// The runtime whose jobs are builds, if the deployment has one.
     pub codebuild: Option<CodeBuildRuntime>,
     /// The records.
@@ -81,7 +96,7 @@ pub struct App {
 impl App {
     /// The services over these ports.
     pub fn new(ports: Ports) -> Self {
-        Self::with(ports, ENTRIES_LIMIT, Duration::from_secs(20), None)
+        Self::with(ports, ENTRIES_LIMIT, Duration::from_secs(20), Vec::new())
     }
 
     /// The services over these ports. `entries_limit` is the number of waits that one execution begins, `fold` the time
@@ -90,21 +105,29 @@ impl App {
         ports: Ports,
         entries_limit: u32,
         fold: Duration,
-        first_key: Option<FirstKey>,
+        first_keys: Vec<FirstKey>,
     ) -> Self {
         let outbox = Outbox::new(ports.clone());
         let jobs = Jobs::new(&ports);
         let stops = Stops::new(outbox.clone());
         let poll = Poll::new(outbox.clone(), jobs.clone(), stops.clone());
         let settler = Settler::new(outbox.clone(), stops.clone());
-        let ticker = Ticker::new(outbox.clone(), poll.clone(), settler.clone(), stops.clone());
+        let executors = ports.executors();
+        let ticker = Ticker::new(
+            outbox.clone(),
+            poll.clone(),
+            settler.clone(),
+            stops.clone(),
+            executors.silence.clone(),
+        );
         Self {
             driver: Driver::new(outbox.clone(), jobs.clone(), entries_limit, fold),
-            runners: Runners::new(ports.clone(), jobs),
+            runners: Runners::new(ports.clone(), jobs, executors.registrar.clone()),
+            executors,
             answers: Answers::new(outbox.clone(), stops.clone()),
             runs: Runs::new(outbox.clone(), stops),
             views: Views::new(ports.store.clone(), ports.runtimes.clone()),
-            access: Access::new(ports.store.clone(), ports.clock.clone(), first_key),
+            access: Access::new(ports.store.clone(), ports.clock.clone(), first_keys),
             secrets: AgentSecrets::new(ports.clone()),
             codebuild: None,
             poll,
@@ -158,7 +181,16 @@ impl App {
             )
         });
         let builds = codebuild.clone().map(|it| Arc::new(it) as Arc<dyn Runtime>);
-        let runtimes = runtimes.into_iter().chain([simulated]).chain(builds);
+        let sockets: Arc<dyn Sockets> = Arc::new(NoSockets);
+        let news = News::Bus(clients.event_bus.clone());
+        let executors = Executors::new(ExecutorPorts::new(
+            &store,
+            Arc::clone(&sockets),
+            Arc::new(news.clone()),
+            clock.clone(),
+        ));
+        let executors: Arc<dyn Runtime> = Arc::new(executors.runtime());
+        let runtimes = runtimes.into_iter().chain([simulated, executors]).chain(builds);
         let ports = Ports {
             store,
             machine: Arc::new(StepFunctions::new(clients.sfn.clone(), &config.machine)),
@@ -166,11 +198,18 @@ impl App {
             clock,
             random: Random::system(),
             vault,
-            news: News::Bus(clients.event_bus.clone()),
+            news,
+            sockets,
         };
-        let first_key = config.first_key.clone();
-        let first_key = first_key.map(|arn| FirstKey::new(clients.secrets, arn));
-        let app = Self::with(ports, config.entries_limit, config.fold, first_key);
+        let keys = [
+            (&config.first_key, Scope::Admin),
+            (&config.enrolment_key, Scope::Enrol),
+        ];
+        let keys = keys.into_iter().filter_map(|(arn, scope)| {
+            let arn = arn.clone()?;
+            Some(FirstKey::new(clients.secrets.clone(), arn, scope))
+        });
+        let app = Self::with(ports, config.entries_limit, config.fold, keys.collect());
         Self { codebuild, ..app }
     }
 

@@ -27,6 +27,9 @@ pub struct Config {
     pub fold: Duration,
     /// The ARN of the secret that holds the first API key: `FIRST_KEY_SECRET_ARN`. Only a function that admits it has it.
     pub first_key: Option<String>,
+    /// The ARN of the secret that holds the key which enrols executors: `ENROLMENT_KEY_SECRET_ARN`. Only a function that
+    /// registers them has it.
+    pub enrolment_key: Option<String>,
     /// The ARN of the secret that holds the key of the secrets for agents: `SECRETS_KEY_ARN`. Only a function that keeps
     /// them or starts jobs has it.
     pub secrets_key: Option<String>,
@@ -64,6 +67,7 @@ impl Config {
             entries_limit: number("TOWPATH_ENTRIES_LIMIT", ENTRIES_LIMIT)?,
             fold: Duration::from_secs(number("TOWPATH_FOLD_SECONDS", 20)?.into()),
             first_key: lookup("FIRST_KEY_SECRET_ARN"),
+            enrolment_key: lookup("ENROLMENT_KEY_SECRET_ARN"),
             secrets_key: lookup("SECRETS_KEY_ARN"),
             commands: lookup("TOWPATH_RUNTIME").filter(|kind| !kind.is_empty()),
             codebuild: lookup("CODEBUILD_PROJECT").filter(|name| !name.is_empty()),

@@ -85,10 +85,9 @@ impl Jobs {
             Fate::Known(snapshot)
                 if snapshot.status == JobStatus::Queued && now < call.deadline =>
             {
-                return Ok(held(format!(
-                    "its runtime, {}, has no room for it yet",
-                    call.runtime
-                )));
+                let no_room = || format!("its runtime, {}, has no room for it yet", call.runtime);
+                let why = snapshot.waits_for.map_or_else(no_room, String::from);
+                return Ok(held(why));
             }
             // Its turn has come.
             Fate::Known(snapshot) if !snapshot.status.is_final() && call.held.is_some() => {
@@ -108,7 +107,7 @@ impl Jobs {
         // Boxed: it is the deepest future of all, and the compiler has a limit.
         Ok(match Box::pin(self.start(run, &call)).await? {
             Ok(Started::Accepted) => Tried::Started,
-            Ok(Started::Answered(snapshot)) => Tried::Is(status(snapshot)),
+            Ok(Started::Answered(snapshot)) => Tried::Is(status(*snapshot)),
             Err(StartError::NoRoom(why)) => held(why),
             Err(StartError::Unavailable(why)) => held(format!("its runtime did not answer: {why}")),
             Err(StartError::Refused(message)) => {

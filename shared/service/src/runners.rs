@@ -15,6 +15,7 @@ use towpath_jobs::{
     error_class,
 };
 use towpath_jobs_codebuild::hash;
+use towpath_jobs_executor::{JobNews, Refused, Registrar};
 use towpath_store::{Appended, Claimed, JobRecord, JobRecords, JobStop, Store, UploadUrl};
 
 use crate::jobs::Jobs;
@@ -29,6 +30,7 @@ pub struct Runners {
     manifests: Option<Arc<dyn Manifests>>,
     clock: Clock,
     news: News,
+    registrar: Registrar,
 }
 
 /// What jobs are to do.
@@ -130,7 +132,7 @@ impl RunnersJob {
 }
 
 impl Runners {
-    pub(crate) fn new(ports: Ports, jobs: Jobs) -> Self {
+    pub(crate) fn new(ports: Ports, jobs: Jobs, registrar: Registrar) -> Self {
         let store = ports.store;
         Self {
             records: store.jobs(),
@@ -138,6 +140,7 @@ impl Runners {
             manifests: None,
             clock: ports.clock,
             news: ports.news,
+            registrar,
         }
     }
 
@@ -208,6 +211,33 @@ impl Runners {
             Claimed::Yes => Ok(()),
             Claimed::No(found) if found.token_hash.is_some() => Err(RunnerRefused::Claimed),
             Claimed::No(_) => Err(RunnerRefused::Over),
+        }
+    }
+
+    /// Gives a job to the executor that has its mission, and again to the same: an executor that was restarted makes itself
+    /// another token.
+    ///
+    /// # Errors
+    /// [`RunnerRefused::Unknown`] if the executor does not have the mission.
+    pub async fn claim_as_executor(
+        &self,
+        job: &JobId,
+        executor: &str,
+        token: &str,
+    ) -> Result<(), RunnerRefused> {
+        let identity = match self.registrar.authenticate(executor).await {
+            Ok(identity) => identity,
+            Err(Refused::Failed(error)) => return Err(error.into()),
+            Err(_) => return Err(RunnerRefused::Unknown),
+        };
+        let executor = &identity.record;
+        if !executor.missions.contains(job.as_str()) {
+            return Err(RunnerRefused::Unknown);
+        }
+        let by = executor.executor.as_str();
+        match self.records.claim_again(job, by, &hash(token)).await? {
+            true => Ok(()),
+            false => Err(RunnerRefused::Over),
         }
     }
 
@@ -297,17 +327,21 @@ impl Runners {
             Appended::Over => return Err(RunnerRefused::Over),
         };
         if end.is_some() {
-            self.tell(to.job()).await;
+            self.news.tell(to.job()).await;
         }
         Ok(through)
     }
 
-    /// Tells that a job is over. If that fails, its runtime tells it too, and the tick looks.
+}
+
+#[async_trait]
+impl JobNews for News {
+    /// If that fails, the job's runtime tells it too, or the tick looks.
     async fn tell(&self, job: &JobId) {
-        let News::Bus(bus) = &self.news else { return };
+        let News::Bus(bus) = self else { return };
         let detail = serde_json::json!({ "job": job });
         if let Err(error) = bus.put("towpath.jobs", "Job State Change", &detail).await {
-            tracing::warn!(%job, "the end of a job could not be told: {error}");
+            tracing::warn!(%job, "news of a job could not be told: {error}");
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use towpath_engine::{REDELIVERY, Reason, RunId, Wait};
-use towpath_store::{Due, DueRow, Error as StoreError, Key};
+use towpath_jobs_executor::Silence;
+use towpath_store::{Due, DueRow, Error as StoreError};
 
 use crate::outbox::Outbox;
 use crate::stops::Stops;
@@ -16,6 +17,7 @@ pub struct Ticker {
     poll: Poll,
     settler: Settler,
     stops: Stops,
+    silence: Silence,
 }
 
 /// The findings of a tick.
@@ -39,12 +41,19 @@ pub struct Ticked {
 const BATCH: i32 = 200;
 
 impl Ticker {
-    pub(crate) fn new(outbox: Outbox, poll: Poll, settler: Settler, stops: Stops) -> Self {
+    pub(crate) fn new(
+        outbox: Outbox,
+        poll: Poll,
+        settler: Settler,
+        stops: Stops,
+        silence: Silence,
+    ) -> Self {
         Self {
             outbox,
             poll,
             settler,
             stops,
+            silence,
         }
     }
 
@@ -57,35 +66,44 @@ impl Ticker {
         let mut later = Vec::new();
         for shard in shards {
             let store = &self.outbox.ports.store;
-            for DueRow { key, due } in store.due(*shard, self.outbox.now(), BATCH).await? {
+            for row in store.due(*shard, self.outbox.now(), BATCH).await? {
                 ticked.due += 1;
-                match due {
-                    Due::Wait(run) => match self.deliver_due(&run, &mut ticked).await {
+                match &row.due {
+                    Due::Wait(run) => match self.deliver_due(run, &mut ticked).await {
                         Ok(None) => {}
-                        Ok(wait) => later.push((key, Due::Wait(run), wait)),
-                        Err(error) => self.failed(&key, error, &mut ticked).await,
+                        Ok(wait) => later.push((row, wait)),
+                        Err(error) => self.failed(&row, error, &mut ticked).await,
                     },
-                    other => later.push((key, other, None)),
+                    _ => later.push((row, None)),
                 }
             }
         }
-        for (key, due, wait) in later {
-            let seen = match &due {
+        for (row, wait) in later {
+            let seen = match &row.due {
                 Due::Wait(run) => self.see_to_wait(run, wait, &mut ticked).await,
                 Due::Reap(job) => self.outbox.see_to_job(job).await,
                 Due::Stop(run) => self.stops.end_marked(run).await,
                 Due::StopRequest(run) => self.stops.see_to_request(run).await,
-                Due::Unknown => Err(StoreError::Newer(key.to_string()).into()),
+                Due::Executor(workspace, id) => {
+                    let looked = self.silence.look(workspace, id).await;
+                    looked.map_err(Error::from)
+                }
+                Due::Mission(workspace, id) => {
+                    let expired = self.silence.expire(workspace, id.as_str()).await;
+                    expired.map_err(Error::from)
+                }
+                Due::Unknown => Err(StoreError::Newer(row.key.to_string()).into()),
             };
             if let Err(error) = seen {
-                self.failed(&key, error, &mut ticked).await;
+                self.failed(&row, error, &mut ticked).await;
             }
         }
         Ok(ticked)
     }
 
     /// Pushes a row back that could not be seen to: whatever is wrong with it, the rows behind it have their turn.
-    async fn failed(&self, key: &Key, error: Error, ticked: &mut Ticked) {
+    async fn failed(&self, row: &DueRow, error: Error, ticked: &mut Ticked) {
+        let key = &row.key;
         if let Error::Store(StoreError::Conflict) = error {
             return;
         }
@@ -97,7 +115,7 @@ impl Ticker {
             error = name,
             "could not be seen to: {error}"
         );
-        let deferred = self.outbox.ports.store.defer(key, self.outbox.now());
+        let deferred = self.outbox.ports.store.defer(row, self.outbox.now());
         if let Err(error) = deferred.await {
             tracing::warn!(pk = key.pk, "could not be pushed back: {error}");
         }

@@ -11,6 +11,8 @@ use crate::{Error, Store, keys};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
+    /// Enrols executors, and reads nothing.
+    Enrol,
     /// Reads.
     Read,
     /// Starts runs.

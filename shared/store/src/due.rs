@@ -1,6 +1,7 @@
 //! What must be looked at, and when.
 
-use towpath_engine::{JobId, RunId, Timestamp};
+use towpath_engine::{JobId, RunId, Timestamp, WorkspaceId};
+use towpath_executors::{ExecutorId, MissionId};
 use towpath_table::{Condition, Key, Range, Search, Update, Write, integer, number};
 
 use crate::{Error, Store, index, keys, old_form};
@@ -19,6 +20,10 @@ pub enum Due {
     Stop(RunId),
     /// A stop that has not been marked yet.
     StopRequest(RunId),
+    /// An executor that may be silent.
+    Executor(WorkspaceId, ExecutorId),
+    /// A mission whose question was not answered in time.
+    Mission(WorkspaceId, MissionId),
     /// A row that this release does not know.
     Unknown,
 }
@@ -36,8 +41,8 @@ const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
 impl Store {
-    /// What is due in a shard at `now`, the longest overdue first, at most `limit`. The index may lag behind: whoever
-    /// acts on a row reads it first, and claims it by its condition.
+    /// What is due in a shard at `now`, the longest overdue first. The index may lag behind: whoever
+    /// acts on a row reads it first, and claims it by its condition. Of each table at most `limit`.
     ///
     /// # Errors
     /// If the index cannot be read.
@@ -50,12 +55,12 @@ impl Store {
             ascending: true,
             limit,
         };
-        let found = self.runs.search(&search).await?;
-        Ok(found
-            .items
-            .iter()
-            .map(|it| DueRow::of(Key::of(it)))
-            .collect())
+        let runs = self.runs.search(&search).await?;
+        let executors = self.executors.search(&search).await?;
+        let runs = runs.items.iter().map(|it| DueRow::of_runs(Key::of(it)));
+        let executors = executors.items.iter();
+        let executors = executors.map(|it| DueRow::of_executors(Key::of(it)));
+        Ok(runs.chain(executors).collect())
     }
 
     /// Pushes a row back that could not be seen to, so that the rows behind it have their turn: 1 minute, doubling with
@@ -63,8 +68,12 @@ impl Store {
     ///
     /// # Errors
     /// If the row cannot be read or written.
-    pub async fn defer(&self, key: &Key, now: Timestamp) -> Result<(), Error> {
-        let Some(item) = self.runs.get(key).await? else {
+    pub async fn defer(&self, row: &DueRow, now: Timestamp) -> Result<(), Error> {
+        let (key, table) = match row.due {
+            Due::Executor(..) | Due::Mission(..) => (&row.key, &self.executors),
+            _ => (&row.key, &self.runs),
+        };
+        let Some(item) = table.get(key).await? else {
             return Ok(());
         };
         let Some(at) = integer(&item, "dueAt").filter(|at| *at <= now.0) else {
@@ -77,7 +86,7 @@ impl Store {
             .add("dueTries", 1);
         let write = Write::update(key.clone(), later);
         let write = write.when(Condition::Equals("dueAt", number(at)));
-        match self.runs.write(write).await {
+        match table.write(write).await {
             Ok(()) | Err(towpath_table::Error::Conflict) => Ok(()),
             Err(other) => Err(other.into()),
         }
@@ -85,13 +94,33 @@ impl Store {
 }
 
 impl DueRow {
-    fn of(key: Key) -> Self {
+    fn of_runs(key: Key) -> Self {
         let due = match (key.sk.strip_prefix(keys::REAPS), key.sk.as_str()) {
             (Some(job), _) => job.parse().ok().map(Due::Reap),
             (None, keys::HEAD) => key.pk.parse().ok().map(Due::Stop),
             (None, keys::STOP) => key.pk.parse().ok().map(Due::StopRequest),
             (None, keys::WAIT) => key.pk.parse().ok().map(Due::Wait),
             (None, sk) if old_form::SORT_KEYS.contains(&sk) => key.pk.parse().ok().map(Due::Wait),
+            _ => None,
+        };
+        Self {
+            due: due.unwrap_or(Due::Unknown),
+            key,
+        }
+    }
+
+    fn of_executors(key: Key) -> Self {
+        let due = match (key.pk.split_once("#mission#"), key.sk.as_str()) {
+            (Some((workspace, mission)), keys::MISSION) => {
+                let both = (workspace.parse().ok(), mission.parse().ok());
+                both.0.zip(both.1).map(|(ws, id)| Due::Mission(ws, id))
+            }
+            (None, executor) => {
+                let workspace = key.pk.strip_suffix("#executors");
+                let workspace = workspace.and_then(|it| it.parse().ok());
+                let both = workspace.zip(executor.parse().ok());
+                both.map(|(ws, id)| Due::Executor(ws, id))
+            }
             _ => None,
         };
         Self {

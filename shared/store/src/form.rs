@@ -104,7 +104,7 @@ pub(crate) fn update<T: Record>(key: &Key, record: &T) -> Result<Update, Error> 
     Ok(Update {
         set,
         remove: gone,
-        add: Vec::new(),
+        ..Update::default()
     })
 }
 

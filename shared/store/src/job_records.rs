@@ -183,6 +183,28 @@ impl JobRecords {
         })
     }
 
+    /// Gives a job to whoever may have it, and again to the same under another token. The caller has checked that it may.
+    /// False: the job is over, or is to stop, or somebody else has it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn claim_again(&self, job: &JobId, by: &str, token_hash: &str) -> Result<bool, Error> {
+        let update = Update::default()
+            .set("claimedBy", string(by))
+            .set("tokenHash", string(token_hash));
+        let key = keys::job(job)?;
+        let mut claim = Write::update(key, update).when(Condition::Present);
+        for unless in ["stop", "end"] {
+            claim = claim.when(Condition::Lacks(unless));
+        }
+        let free = claim.clone().when(Condition::Lacks("claimedBy"));
+        if held(self.executors.write(free).await)? {
+            return Ok(true);
+        }
+        let own = claim.when(Condition::Equals("claimedBy", string(by)));
+        held(self.executors.write(own).await)
+    }
+
     /// Asks a job to end. One that has no record gets a tombstone; a second request changes nothing. Returns the record as
     /// it then is.
     ///
@@ -280,7 +302,7 @@ impl JobRecords {
 
 /// Members that are written whole and never looked into by a condition: a text of JSON, which costs a function less code
 /// than attributes do.
-mod as_text {
+pub(crate) mod as_text {
     use aws_sdk_dynamodb::types::AttributeValue;
     use serde::de::{DeserializeOwned, Error as _};
     use serde::ser::Error as _;
@@ -289,12 +311,12 @@ mod as_text {
 
     use crate::Error;
 
-    pub(super) fn attribute<T: Serialize>(key: &Key, value: &T) -> Result<AttributeValue, Error> {
+    pub(crate) fn attribute<T: Serialize>(key: &Key, value: &T) -> Result<AttributeValue, Error> {
         let text = serde_json::to_string(value).map_err(|error| Error::damaged(key, error))?;
         Ok(string(text))
     }
 
-    pub(super) fn serialize<T: Serialize, S: Serializer>(
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(
         value: &Option<T>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -302,7 +324,7 @@ mod as_text {
         serializer.serialize_str(&text)
     }
 
-    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 use towpath_engine::{
     BlockId, Head, JobId, PipelineId, RunId, SecretName, StepIndex, Timestamp, WorkspaceId,
 };
+use towpath_executors::{ExecutorId, MissionId};
 use towpath_table::{Key, Update, string};
 
 use crate::{DUE_SHARDS, Error};
@@ -135,6 +136,42 @@ pub(crate) fn listed_key(workspace: &WorkspaceId, id: &str) -> Key {
 
 pub(crate) fn api_key(hash: &str) -> Key {
     Key::new(format!("apikey#{hash}"), "KEY")
+}
+
+/// The partition of a workspace's executors.
+pub(crate) fn executors(workspace: &WorkspaceId) -> String {
+    format!("{workspace}#executors")
+}
+
+pub(crate) fn executor(workspace: &WorkspaceId, id: &ExecutorId) -> Key {
+    Key::new(executors(workspace), id.as_str())
+}
+
+pub(crate) fn executor_token(hash: &str) -> Key {
+    Key::new(format!("xtoken#{hash}"), "TOKEN")
+}
+
+pub(crate) fn connection(id: &str) -> Key {
+    Key::new(format!("connection#{id}"), "CONNECTION")
+}
+
+/// The partition of the messages that wait for an executor.
+pub(crate) fn messages(workspace: &WorkspaceId, id: &ExecutorId) -> String {
+    format!("{workspace}#executor#{id}")
+}
+
+/// The sort key of a mission.
+pub(crate) const MISSION: &str = "MISSION";
+/// The prefix of the sort keys of a mission's events.
+pub(crate) const MISSION_EVENTS: &str = "EVENT#";
+
+pub(crate) fn mission(workspace: &WorkspaceId, id: &MissionId) -> Key {
+    Key::new(format!("{workspace}#mission#{id}"), MISSION)
+}
+
+/// The partition of a workspace's missions that wait for an executor.
+pub(crate) fn queue(workspace: &WorkspaceId) -> String {
+    format!("{workspace}#queue")
 }
 
 /// The partition of the due index that a partition's items are in.

@@ -25,6 +25,13 @@
 //! | key in the list       | `{ws}#keys`             | the key's id            | with the key                            |
 //! | job elsewhere (executors) | run                 | `JOB#0000000007`        | from its start to its end               |
 //! | events of a job (executors) | run               | `EV#0000000007#0000000012` | once per batch                       |
+//! | executor (executors)  | `{ws}#executors`        | the executor's id       | when it registers, connects, is heard   |
+//! | its token (executors) | `xtoken#{hash}`         | `TOKEN`                 | when it is made, and rotated            |
+//! | its socket (executors)| `connection#{id}`       | `CONNECTION`            | when it opens and closes                |
+//! | message for it (executors) | `{ws}#executor#{id}` | `MSG#{time}#{id}`      | with what it tells, until acknowledged  |
+//! | mission (executors)   | `{ws}#mission#{id}`     | `MISSION`               | by every event that changes it          |
+//! | its events (executors)| `{ws}#mission#{id}`     | `EVENT#{time}#{hash}`   | once each                               |
+//! | missions that wait (executors) | `{ws}#queue`   | `{time}#{mission}`      | while no executor fits                  |
 //!
 //! What a driver loads lies together, in one query. An output of more than [`IN_ROW`] bytes is an object of the bucket,
 //! under a key of its run; its row says which.
@@ -44,15 +51,18 @@ mod create;
 mod definitions;
 mod due;
 mod error;
+mod executor_records;
 mod force;
 mod form;
 mod input;
 mod job_events;
+mod job_log;
 mod job_records;
 mod keys;
 mod load;
 #[cfg(feature = "memory")]
 mod memory;
+mod mission_records;
 mod objects;
 mod old_form;
 mod outputs;
@@ -73,12 +83,14 @@ pub use create::{Created, Creation, Idempotency, Takeover};
 pub use definitions::{PipelineSummary, StoredPipeline};
 pub use due::{DUE_SHARDS, Due, DueRow};
 pub use error::Error;
+pub use executor_records::{Connection, ExecutorRecord, ExecutorRecords, TokenRecord, Message};
 pub use input::Input;
 pub use job_events::{Appended, EventCursor, EventPage, JobEvent};
 pub use job_records::{Claimed, JobRecord, JobRecords, JobStop, StoredAnswer};
 pub use load::Loaded;
 #[cfg(feature = "memory")]
 pub use memory::MemoryObjects;
+pub use mission_records::{Change, MissionRecord, MissionRecords, OpenQuestion};
 pub use objects::{Objects, OutputUrl, UploadUrl};
 pub use outputs::{IN_ROW, OutputRow, StoredOutput};
 pub use read::Page;
@@ -86,7 +98,7 @@ pub use secrets::SealedSecret;
 pub use survey::Survey;
 pub use towpath_table::Key;
 
-/// The indexes of the runs table, for whoever counts units.
+/// The indexes of the tables, for whoever counts units.
 pub mod index {
     /// The index of what must be looked at, by its time.
     pub const DUE: &str = "due";
@@ -94,7 +106,9 @@ pub mod index {
     pub const LISTING: &str = "listing";
     /// The heads of a workspace's live runs.
     pub const LIVE: &str = "live";
-    /// The key attributes of each.
+    /// The key attributes of the one of the executors table.
+    pub const EXECUTORS: [[&str; 2]; 1] = [["dueShard", "dueAt"]];
+    /// The key attributes of each of the runs table.
     pub const KEYS: [[&str; 2]; 3] = [
         ["dueShard", "dueAt"],
         ["listing", "listedAt"],

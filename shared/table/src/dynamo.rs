@@ -360,6 +360,13 @@ impl Expression {
                 self.name(name),
                 self.value(crate::number(most))
             ),
+            Condition::FewerThan(name, count) => {
+                let (name, count) = (self.name(name), self.value(crate::number(count)));
+                format!("(attribute_not_exists({name}) OR size({name}) < {count})")
+            }
+            Condition::Holds(name, text) => {
+                format!("contains({}, {})", self.name(name), self.value(crate::string(text)))
+            }
             Condition::OneOf(name, values) => {
                 let name = self.name(name);
                 let values = values.iter().map(|value| self.value(value.clone()));
@@ -374,11 +381,26 @@ impl Expression {
             .map(|(name, value)| format!("{} = {}", self.name(&name), self.value(value)))
             .collect();
         let add = update.add.into_iter();
-        let add: Vec<_> = add
+        let mut add: Vec<_> = add
             .map(|(name, by)| format!("{} {}", self.name(&name), self.value(crate::number(by))))
             .collect();
+        let mut sets = |all: Vec<(String, String)>| -> Vec<String> {
+            let all = all.into_iter();
+            all.map(|(name, text)| {
+                let one = AttributeValue::Ss(vec![text]);
+                format!("{} {}", self.name(&name), self.value(one))
+            })
+            .collect()
+        };
+        add.extend(sets(update.insert));
+        let delete = sets(update.discard);
         let remove: Vec<_> = update.remove.iter().map(|name| self.name(name)).collect();
-        let clauses = [("SET", set), ("REMOVE", remove), ("ADD", add)];
+        let clauses = [
+            ("SET", set),
+            ("REMOVE", remove),
+            ("ADD", add),
+            ("DELETE", delete),
+        ];
         let clauses = clauses.into_iter().filter(|(_, parts)| !parts.is_empty());
         let clauses = clauses.map(|(verb, parts)| format!("{verb} {}", parts.join(", ")));
         clauses.collect::<Vec<_>>().join(" ")

@@ -1,6 +1,6 @@
 //! A table in memory, for tests and the simulator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -161,8 +161,20 @@ fn holds(condition: &Condition, item: Option<&Item>) -> bool {
             item.is_none_or(|item| integer(item, name).is_some_and(|number| number <= *most))
         }
         Condition::Lacks(name) => item.is_none_or(|item| !item.contains_key(*name)),
+        Condition::FewerThan(name, count) => {
+            item.is_none_or(|item| (members(item, name).len() as u64) < *count)
+        }
+        Condition::Holds(name, text) => {
+            item.is_some_and(|item| members(item, name).contains(text))
+        }
         Condition::OneOf(name, values) => values.iter().any(|value| has(name, value)),
     }
+}
+
+/// The texts of an attribute that is a set of them.
+fn members(item: &Item, name: &str) -> BTreeSet<String> {
+    let held = item.get(name).and_then(|value| value.as_ss().ok());
+    held.into_iter().flatten().cloned().collect()
 }
 
 fn apply(items: &mut Items<'_>, write: Write) {
@@ -174,7 +186,13 @@ fn apply(items: &mut Items<'_>, write: Write) {
         Change::Delete => {
             items.remove(&key);
         }
-        Change::Update(Update { set, remove, add }) => {
+        Change::Update(Update {
+            set,
+            remove,
+            add,
+            insert,
+            discard,
+        }) => {
             let item = items
                 .entry(key)
                 .or_insert_with_key(|key| key.attributes().into());
@@ -185,6 +203,20 @@ fn apply(items: &mut Items<'_>, write: Write) {
             for (name, by) in add {
                 let sum = integer(item, &name).unwrap_or(0) + by;
                 item.insert(name, number(sum));
+            }
+            for (name, text) in insert {
+                let mut held = members(item, &name);
+                held.insert(text);
+                item.insert(name, AttributeValue::Ss(held.into_iter().collect()));
+            }
+            for (name, text) in discard {
+                let mut held = members(item, &name);
+                held.remove(&text);
+                // As in DynamoDB, there is no empty set.
+                match held.is_empty() {
+                    true => item.remove(&name),
+                    false => item.insert(name, AttributeValue::Ss(held.into_iter().collect())),
+                };
             }
         }
     }

@@ -37,6 +37,10 @@ pub struct Update {
     pub remove: Vec<String>,
     /// Numbers that are raised, by how much. A number that is not there counts as 0.
     pub add: Vec<(String, u64)>,
+    /// Sets of texts and what is put into them. A set that is not there counts as empty.
+    pub insert: Vec<(String, String)>,
+    /// Sets of texts and what is taken out of them.
+    pub discard: Vec<(String, String)>,
 }
 
 /// A condition on an item as it was.
@@ -54,6 +58,10 @@ pub enum Condition {
     AbsentOrAtMost(&'static str, u64),
     /// The item has no such attribute.
     Lacks(&'static str),
+    /// The attribute is a set of fewer texts than this, or is not there.
+    FewerThan(&'static str, u64),
+    /// The attribute is a set that holds this text.
+    Holds(&'static str, String),
     /// The attribute has one of these values.
     OneOf(&'static str, Vec<AttributeValue>),
 }
@@ -118,6 +126,20 @@ impl Update {
     #[must_use]
     pub fn add(mut self, name: impl Into<String>, by: u64) -> Self {
         self.add.push((name.into(), by));
+        self
+    }
+
+    /// Puts a text into a set.
+    #[must_use]
+    pub fn insert(mut self, set: impl Into<String>, text: impl Into<String>) -> Self {
+        self.insert.push((set.into(), text.into()));
+        self
+    }
+
+    /// Takes a text out of a set.
+    #[must_use]
+    pub fn discard(mut self, set: impl Into<String>, text: impl Into<String>) -> Self {
+        self.discard.push((set.into(), text.into()));
         self
     }
 }

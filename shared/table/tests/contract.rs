@@ -73,6 +73,7 @@ macro_rules! over_both {
 over_both! {
     an_item_is_put_read_and_deleted => puts;
     an_update_changes_what_it_names_and_nothing_else => updates;
+    a_set_has_no_more_members_than_it_may => sets;
     each_condition_holds_when_it_should => conditions;
     a_transaction_is_whole_or_not_at_all => transactions;
     a_lost_race_is_told_from_a_refusal => refusals;
@@ -145,6 +146,37 @@ async fn updates(table: &dyn Table) {
         (integer(&b, "token"), integer(&b, "other")),
         (None, Some(7))
     );
+}
+
+async fn sets(table: &dyn Table) {
+    let put = |text: &str| {
+        let update = Update::default().insert("held", text).add("rev", 1);
+        Write::update(key("a"), update).when(Condition::FewerThan("held", 2))
+    };
+    let take = |text: &str| {
+        let held = Condition::Holds("held", text.to_owned());
+        Write::update(key("a"), Update::default().discard("held", text)).when(held)
+    };
+    let held = async || {
+        let item = table.get(&key("a")).await.unwrap().unwrap();
+        let mut held = item.get("held").map_or(Vec::new(), |it| it.as_ss().unwrap().clone());
+        held.sort();
+        held
+    };
+    table.write(put("one")).await.unwrap();
+    table.transact(vec![put("two")]).await.unwrap();
+    assert_eq!(held().await, ["one", "two"]);
+    assert_eq!(table.write(put("three")).await, Err(Error::Conflict));
+    assert_eq!(table.transact(vec![put("three")]).await, Err(Error::Conflict));
+    assert_eq!(table.write(take("three")).await, Err(Error::Conflict));
+    table.write(take("one")).await.unwrap();
+    table.transact(vec![take("two")]).await.unwrap();
+    assert_eq!(held().await, [""; 0], "there is no empty set");
+    assert_eq!(table.write(take("two")).await, Err(Error::Conflict));
+    // What is put in together with what is set.
+    let both = Update::default().set("x", number(1)).insert("held", "four");
+    table.write(Write::update(key("a"), both)).await.unwrap();
+    assert_eq!(held().await, ["four"]);
 }
 
 async fn conditions(table: &dyn Table) {

@@ -7,6 +7,7 @@ mod builds;
 mod costs;
 mod doctor;
 mod drivers;
+mod executors;
 mod forms;
 mod gates;
 mod human;

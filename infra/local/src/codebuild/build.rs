@@ -310,6 +310,7 @@ impl CodeBuild {
                 events: None,
                 image: None,
                 resources: None,
+                executor: None,
             }),
             step: StepIndex(0),
             attempt: 1,

@@ -152,6 +152,7 @@ pub(crate) fn command(words: &[&str]) -> JobRequest {
             events: None,
             image: None,
             resources: None,
+            executor: None,
         }),
         step: towpath_engine::StepIndex(0),
         attempt: 1,
