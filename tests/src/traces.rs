@@ -163,6 +163,7 @@ pub async fn start_by_hand(world: &World, job: &JobId, command: &[&str]) {
         events: None,
         image: None,
         resources: None,
+        executor: None,
     };
     let request = towpath_jobs::JobRequest {
         job: job.clone(),

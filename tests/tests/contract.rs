@@ -153,6 +153,7 @@ impl Bench {
             events: None,
             image: None,
             resources: None,
+            executor: None,
         })
     }
 }

@@ -122,6 +122,7 @@ impl Executor {
 }
 
 const STEP: &str = "
+id: work
 name: Work
 steps:
   - agentKind: coder
@@ -187,7 +188,7 @@ async fn a_run_that_no_executor_fits_rests_and_says_whom_it_waits_for() {
     other.claim(&world, &[]).await;
     let run = run(&world).await;
     let waits = |view: &towpath_api_types::RunView| {
-        let activity = view.steps[0].activity.clone().unwrap_or_default();
+        let activity = view.steps[0].activity.clone();
         activity.contains("it lacks x-test")
     };
     world.until(&run, waits).await;
