@@ -82,6 +82,22 @@ impl ProcessRuntime {
         }
     }
 
+    /// Makes the command of a job stand still, or go on. A job that is not running is left as it is.
+    ///
+    /// # Errors
+    /// If the folder of the job cannot be read.
+    pub async fn freeze(&self, job: &JobId, still: bool) -> Result<(), Error> {
+        let freeze = move |folder: &Folder| {
+            if let Found::Alive(state) = folder.look()?
+                && let Some(group) = &state.group
+            {
+                system::freeze(group, still);
+            }
+            Ok(())
+        };
+        self.on_folder(job, freeze).await
+    }
+
     /// Calls `on_end` once for each job under the root that has ended or ends from now on, whoever started it, until
     /// the watcher is dropped. The calls come from one thread, in the order in which the ends are noticed.
     ///

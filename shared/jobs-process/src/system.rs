@@ -78,6 +78,14 @@ fn signal_group(group: &Identity, signal: Signal) {
     }
 }
 
+/// Makes the processes of a group stand still, or go on. Does nothing if the group is gone.
+pub(crate) fn freeze(group: &Identity, still: bool) {
+    if platform::is_left(group) {
+        let signal = if still { Signal::STOP } else { Signal::CONT };
+        signal_group(group, signal);
+    }
+}
+
 /// Sends a signal to a group that this process, its supervisor, has started, and to what has left the group.
 pub(crate) fn signal(group: &Identity, signal: Signal) {
     signal_group(group, signal);

@@ -39,7 +39,7 @@ pub(crate) struct Api {
 
 /// The reason a runner does not go on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// The job is another's, or over: there is nothing to do, and nothing to tell.
     #[error("{0}")]
     NotOurs(String),
@@ -83,18 +83,19 @@ struct Refusal {
 impl Api {
     /// The API, with a token of this runner's own making.
     pub(crate) fn new(options: &Options) -> Result<Self, Ended> {
-        let mut bits = [0_u8; 32];
-        getrandom::fill(&mut bits)
-            .map_err(|_| Ended::Refused("the system gives no random bits".to_owned()))?;
-        let token: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self {
+        Ok(Self::with_token(options, new_token()?))
+    }
+
+    /// The API, with the token that the runner of the job has made before.
+    pub(crate) fn with_token(options: &Options, token: Secret) -> Self {
+        Self {
             client: Client::new(&options.api, None),
             files: OnceLock::new(),
             job: options.job.clone(),
             code: options.code.clone(),
-            token: Secret::new(token),
+            token,
             name: options.name.clone(),
-        })
+        }
     }
 
     /// Takes the job, unless another runner has it.
@@ -214,6 +215,15 @@ impl Api {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// A token of this runner's own making.
+pub(crate) fn new_token() -> Result<Secret, Ended> {
+    let mut bits = [0_u8; 32];
+    getrandom::fill(&mut bits)
+        .map_err(|_| Ended::Refused("the system gives no random bits".to_owned()))?;
+    let token: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Secret::new(token))
 }
 
 const JSON: &str = "application/json";

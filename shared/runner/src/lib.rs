@@ -9,16 +9,21 @@
 
 mod adapters;
 mod api;
+mod journal;
 mod print;
 mod run;
 mod tell;
+mod work;
 
 use std::path::PathBuf;
 
 use towpath_auth::Secret;
 use towpath_engine::JobId;
 
+pub use api::Ended;
+pub use journal::write_durably;
 pub use run::run;
+pub use work::{Orders, WorkersJob};
 
 /// What a runner is started with.
 #[derive(Clone, Debug)]

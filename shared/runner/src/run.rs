@@ -1,9 +1,11 @@
 //! One job, from the claim to the end that is told.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use towpath_engine::JobId;
 use towpath_jobs::{
     EventKind, JobRequest, JobSnapshot, LogPosition, Runtime, StartError, Work, error_class,
@@ -12,8 +14,10 @@ use towpath_jobs_process::{Ownership, ProcessRuntime};
 
 use crate::Options;
 use crate::api::{Api, Ended, Told};
+use crate::journal::Journal;
 use crate::print::note;
 use crate::tell::Telling;
+use crate::work::Orders;
 
 /// The pause between two looks at what the command has printed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -43,25 +47,123 @@ async fn carry_out(options: &Options) -> Result<(), Ended> {
     let api = Api::new(options)?;
     api.claim().await?;
     note(&format!("{} is ours", options.job));
-    let mut telling = Telling::new(&options.job);
-    telling.add(EventKind::RuntimeStarted, serde_json::json!({}));
-    let end = match api.manifest().await {
-        Ok(request) => Job::start(options, &api, request, &mut telling).await?,
-        Err(Ended::NoWork(why)) => JobSnapshot::ended_badly(error_class::START_FAILED, why),
-        Err(other) => return Err(other),
+    let folder = tempfile::Builder::new().prefix("towpath-job-").tempdir();
+    let folder = folder.map_err(|error| {
+        Ended::Refused(format!("no folder for the job can be made: {error}"))
+    })?;
+    // When this process is gone, however it ended, the supervisor ends the command.
+    let root = folder.path().join("jobs");
+    let owner = Ownership::take(&root).map_err(|error| Ended::Refused(error.to_string()))?;
+    let work = OnMachine {
+        options,
+        api,
+        root,
+        journal: Journal::none(),
+        orders: None,
+        command: None,
     };
-    let answer = end.answer.as_ref();
-    if let Some(answer) = answer.filter(|_| end.terminal_error_class.is_none()) {
-        api.answer(answer).await?;
-    }
-    telling.end(&end);
-    while let Some(batch) = telling.batch() {
-        api.events(&batch).await?;
-        telling.sent(&batch);
-    }
+    let end = work.carry_out().await?;
+    drop(owner);
+    drop(folder);
     let class = end.terminal_error_class.as_deref();
     note(&format!("the job has ended: {}", class.unwrap_or("well")));
     Ok(())
+}
+
+/// A job that is claimed, to be carried out on this machine.
+pub(crate) struct OnMachine<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) api: Api,
+    /// The directory of the job's folder.
+    pub(crate) root: PathBuf,
+    pub(crate) journal: Journal,
+    /// What else is asked of the job while it runs.
+    pub(crate) orders: Option<watch::Receiver<Orders>>,
+    /// The command that is run instead of the step's own.
+    pub(crate) command: Option<Vec<String>>,
+}
+
+impl OnMachine<'_> {
+    /// Carries the job out, or goes on with it, and tells how it went. Returns its end.
+    pub(crate) async fn carry_out(mut self) -> Result<JobSnapshot, Ended> {
+        let runtime = ProcessRuntime::new(self.root.clone(), self.options.supervisor.clone());
+        let id = &self.options.job;
+        let known = runtime.status(id).await.ok().flatten().is_some();
+        let mut telling = match self.journal.kept() {
+            Some((kept, format)) => Telling::go_on(id, kept, format),
+            None => {
+                let mut telling = Telling::new(id);
+                telling.add(EventKind::RuntimeStarted, serde_json::json!({}));
+                telling
+            }
+        };
+        let begun = match known {
+            true => Ok(()),
+            false => match self.api.manifest().await {
+                Ok(request) => self.begin(&runtime, request, &mut telling).await,
+                Err(Ended::NoWork(why)) => Err(why),
+                Err(other) => return Err(other),
+            },
+        };
+        let end = match begun {
+            Ok(()) => self.job(runtime.clone()).see_through(&mut telling).await?,
+            Err(why) => JobSnapshot::ended_badly(error_class::START_FAILED, why),
+        };
+        let answer = end.answer.as_ref();
+        if let Some(answer) = answer.filter(|_| end.terminal_error_class.is_none()) {
+            self.api.answer(answer).await?;
+        }
+        if !self.journal.has_ended() {
+            telling.end(&end);
+            self.journal.ended(&telling).await;
+        }
+        while let Some(batch) = telling.batch() {
+            self.api.events(&batch).await?;
+            telling.sent(&batch);
+        }
+        Ok(end)
+    }
+
+    /// Starts the command. The error says why it cannot be, for people.
+    async fn begin(
+        &mut self,
+        runtime: &ProcessRuntime,
+        request: JobRequest,
+        telling: &mut Telling,
+    ) -> Result<(), String> {
+        if let Some(missing) = missing(&request) {
+            return Err(missing);
+        }
+        let mut request = JobRequest {
+            job: self.options.job.clone(),
+            ..request
+        };
+        if let Work::Command(work) = &mut request.work {
+            if let Some(command) = &self.command {
+                work.command.clone_from(command);
+            }
+            telling.reads(work.events);
+            self.journal.begun(work.events, telling).await;
+        }
+        begin(runtime, &request).await.map_err(|error| match error {
+            StartError::Refused(why) => why,
+            other => other.to_string(),
+        })
+    }
+
+    fn job(&mut self, runtime: ProcessRuntime) -> Job<'_> {
+        Job {
+            api: &self.api,
+            id: self.options.job.clone(),
+            runtime,
+            read: self.journal.read(),
+            journal: &mut self.journal,
+            orders: self.orders.take(),
+            heard: Instant::now(),
+            measured: Instant::now(),
+            stopped: None,
+        }
+    }
 }
 
 /// A job that is being carried out on this machine.
@@ -70,6 +172,8 @@ struct Job<'a> {
     id: JobId,
     runtime: ProcessRuntime,
     read: LogPosition,
+    journal: &'a mut Journal,
+    orders: Option<watch::Receiver<Orders>>,
     heard: Instant,
     measured: Instant,
     /// Why the job was stopped, if it was.
@@ -86,62 +190,13 @@ enum Stopped {
     Over,
 }
 
-impl<'a> Job<'a> {
-    /// Starts the command, and sees it through to its end.
-    async fn start(
-        options: &Options,
-        api: &'a Api,
-        request: JobRequest,
-        telling: &mut Telling,
-    ) -> Result<JobSnapshot, Ended> {
-        let not_started = |why: String| JobSnapshot::ended_badly(error_class::START_FAILED, why);
-        if let Some(missing) = missing(&request) {
-            return Ok(not_started(missing));
-        }
-        let no_folder = |error: &dyn std::fmt::Display| {
-            not_started(format!("no folder for the job can be made: {error}"))
-        };
-        let folder = match tempfile::Builder::new().prefix("towpath-job-").tempdir() {
-            Ok(folder) => folder,
-            Err(error) => return Ok(no_folder(&error)),
-        };
-        // When this process is gone, however it ended, the supervisor ends the command.
-        let root = folder.path().join("jobs");
-        let owner = match Ownership::take(&root) {
-            Ok(owner) => owner,
-            Err(error) => return Ok(no_folder(&error)),
-        };
-        let runtime = ProcessRuntime::new(root, options.supervisor.clone());
-        let request = JobRequest {
-            job: options.job.clone(),
-            ..request
-        };
-        if let Work::Command(work) = &request.work {
-            telling.reads(work.events);
-        }
-        if let Err(error) = begin(&runtime, &request).await {
-            return Ok(match error {
-                StartError::Refused(why) => not_started(why),
-                other => not_started(other.to_string()),
-            });
-        }
-        let job = Self {
-            api,
-            id: options.job.clone(),
-            runtime,
-            read: LogPosition::default(),
-            heard: Instant::now(),
-            measured: Instant::now(),
-            stopped: None,
-        };
-        let end = job.see_through(telling).await;
-        drop(owner);
-        drop(folder);
-        end
-    }
-
+impl Job<'_> {
     async fn see_through(mut self, telling: &mut Telling) -> Result<JobSnapshot, Ended> {
-        let mut term = signal(SignalKind::terminate()).ok();
+        // A worker hears for all its jobs, and leaves them running.
+        let mut term = match self.orders {
+            None => signal(SignalKind::terminate()).ok(),
+            Some(_) => None,
+        };
         let runtime = self.runtime.clone();
         let id = self.id.clone();
         let mut ended = std::pin::pin!(async move { runtime.ended(&id).await });
@@ -149,6 +204,7 @@ impl<'a> Job<'a> {
             tokio::select! {
                 end = &mut ended => break end,
                 () = told(&mut term) => self.stop(Stopped::Machine, LAST_GRACE).await,
+                orders = ordered(&mut self.orders) => self.obey(orders).await,
                 () = tokio::time::sleep(LOOK) => self.tell(telling).await?,
             }
         };
@@ -225,6 +281,10 @@ impl<'a> Job<'a> {
     }
 
     async fn send(&mut self, telling: &mut Telling) -> Result<(), Ended> {
+        if telling.batch().is_some() {
+            // First kept, then sent: whoever goes on with it sends the same again.
+            self.journal.told(telling, self.read).await;
+        }
         while let Some(batch) = telling.batch() {
             let told = self.api.events(&batch).await;
             self.hear(told).await?;
@@ -255,6 +315,17 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
+    /// Does what a worker was asked.
+    async fn obey(&mut self, orders: Orders) {
+        let still = matches!(orders, Orders::Pause);
+        if let Err(error) = self.runtime.freeze(&self.id, still).await {
+            note(&format!("the command could not be paused: {error}"));
+        }
+        if let Orders::Stop(grace) = orders {
+            self.stop(Stopped::Asked, grace).await;
+        }
+    }
+
     async fn stop(&mut self, why: Stopped, grace: Duration) {
         if self.stopped.is_some_and(|before| before == why) {
             return;
@@ -265,6 +336,17 @@ impl<'a> Job<'a> {
             self.stopped = None;
         }
     }
+}
+
+/// Returns when something else is asked of the job.
+async fn ordered(orders: &mut Option<watch::Receiver<Orders>>) -> Orders {
+    if let Some(receiver) = orders {
+        if receiver.changed().await.is_ok() {
+            return *receiver.borrow_and_update();
+        }
+        *orders = None;
+    }
+    std::future::pending().await
 }
 
 /// The tries to begin again a job whose inputs could not be fetched.

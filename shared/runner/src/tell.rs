@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use towpath_engine::{EventFormat, JobId};
 use towpath_jobs::{
@@ -25,6 +26,17 @@ pub(crate) struct Telling {
     waiting: Vec<RunnerEvent>,
 }
 
+/// A telling, as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeptTelling {
+    next_seq: u64,
+    last_ms: u64,
+    waiting: Vec<RunnerEvent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<String>,
+}
+
 impl Telling {
     pub(crate) fn new(job: &JobId) -> Self {
         Self {
@@ -39,6 +51,28 @@ impl Telling {
     /// Makes events of what the command prints in this form.
     pub(crate) fn reads(&mut self, format: Option<EventFormat>) {
         self.adapter = format.map(Lines::new);
+    }
+
+    /// What has to be kept for somebody else to go on with the telling.
+    pub(crate) fn kept(&self) -> KeptTelling {
+        KeptTelling {
+            next_seq: self.next_seq,
+            last_ms: self.last_ms,
+            waiting: self.waiting.clone(),
+            begun: self.adapter.as_ref().map(|it| it.begun().to_owned()),
+        }
+    }
+
+    /// Goes on with a telling that was kept.
+    pub(crate) fn go_on(job: &JobId, kept: KeptTelling, format: Option<EventFormat>) -> Self {
+        let begun = kept.begun.unwrap_or_default();
+        Self {
+            job: job.clone(),
+            adapter: format.map(|format| Lines::new(format).after(begun)),
+            next_seq: kept.next_seq,
+            last_ms: kept.last_ms,
+            waiting: kept.waiting,
+        }
     }
 
     /// Adds an event.

@@ -62,6 +62,7 @@ pub use random::Random;
 pub use runners::{Manifests, News, RunnerRefused, Runners, RunnersJob};
 pub use runs::Runs;
 pub use secrets::AgentSecrets;
+pub use towpath_jobs_executor::{NoSockets, Sockets};
 pub use settler::Settler;
 pub use stops::Stopped;
 pub use ticker::{Ticked, Ticker};

@@ -10,7 +10,7 @@ use towpath_clock::Clock;
 use towpath_engine::{Answer, Block, Pipeline, RunId, Status, StepIndex};
 use towpath_jobs::{Registry, Runtime};
 use towpath_jobs_simulated::SimulatedRuntime;
-use towpath_service::{App, Caller, News, Ports, Random, Vault};
+use towpath_service::{App, Caller, News, NoSockets, Ports, Random, Vault};
 use towpath_store::{Idempotency, MemoryObjects, Store};
 use towpath_table::{Item, Key, MemoryTable, integer, text};
 
@@ -96,6 +96,7 @@ impl World {
                 random: Random::seeded(seed),
                 vault: Vault::of_text("key"),
                 news: News::Nowhere,
+                sockets: Arc::new(NoSockets),
             },
             // Few, so that executions hand over.
             u32::try_from(3 + chance.below(20)).unwrap(),

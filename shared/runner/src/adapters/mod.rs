@@ -32,6 +32,16 @@ impl Lines {
         }
     }
 
+    /// The beginning of a line whose end has not been printed.
+    pub(crate) fn begun(&self) -> &str {
+        &self.begun
+    }
+
+    /// The same, in the middle of a line.
+    pub(crate) fn after(self, begun: String) -> Self {
+        Self { begun, ..self }
+    }
+
     /// The events of a text that was printed.
     pub(crate) fn read(&mut self, text: &str) -> Vec<Told> {
         let mut told = Vec::new();

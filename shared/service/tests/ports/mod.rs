@@ -16,7 +16,7 @@ use towpath_jobs::{
     Started, Unreadable,
 };
 use towpath_machine::{Error as MachineError, Machine, Sent};
-use towpath_service::{App, Caller, Entry, News, Ports, Random, Vault};
+use towpath_service::{App, Caller, Entry, News, NoSockets, Ports, Random, Vault};
 use towpath_store::{DUE_SHARDS, MemoryObjects, Store};
 use towpath_table::{Change, Error, Found, Item, Key, MemoryTable, Search, Table, Write};
 
@@ -56,6 +56,7 @@ impl Bench {
             random: Random::seeded(1),
             vault: Vault::of_text("key"),
             news: News::Nowhere,
+            sockets: Arc::new(NoSockets),
         });
         let caller = Caller {
             workspace: "ws".parse().unwrap(),
