@@ -14,9 +14,9 @@ pub use towpath_http::admin;
 pub use towpath_http::answers as resolve_decision;
 /// `events`: the events of runs, streamed over HTTP.
 pub use towpath_http::events;
-/// `api`: definitions and runs, over HTTP.
-pub use towpath_http::router as api;
 /// `poll`: the polls of executors, over HTTP.
 pub use towpath_http::poll;
+/// `api`: definitions and runs, over HTTP.
+pub use towpath_http::router as api;
 /// `runner`: what the runners of jobs ask for and tell, over HTTP.
 pub use towpath_http::runner;

@@ -5,6 +5,7 @@
 //! `tests/tests`, by topic.
 
 mod asking;
+pub mod executors;
 mod judge;
 pub mod killed;
 mod rows;

@@ -13,6 +13,7 @@ use towpath_local::{BuildWeather, StatementInfo};
 use towpath_tests::story::Story;
 use towpath_tests::{World, Worlds};
 
+mod executors;
 mod stories;
 
 /// What a deployment does: one of the stories, or one of the things below.
@@ -30,6 +31,8 @@ enum Deed {
     Secrets,
     /// Runs commands in builds, with all that their runners ask and tell, and stops one.
     Builds,
+    /// Executors dial in and out, with all that they, operators and silence do to missions.
+    Executors,
     /// An output that no row holds, made by a job and by a human.
     LargeOutputs,
     /// A driver dies, and the run gets its next; too many die, and the run is failed while its job works.
@@ -46,6 +49,7 @@ fn deeds() -> Vec<Deed> {
         Deed::Keys,
         Deed::Secrets,
         Deed::Builds,
+        Deed::Executors,
         Deed::LargeOutputs,
         Deed::Deaths,
         Deed::Nets,
@@ -168,6 +172,7 @@ impl Deed {
                     .done();
             }
             Deed::Builds => builds(world).await,
+            Deed::Executors => executors::dial(world).await,
             Deed::LargeOutputs => {
                 let run = world.run(LARGE).await;
                 let subject = world.asked(&run).await;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use towpath_runner::Options;
 
-use crate::remote;
+use crate::{remote, worker};
 #[cfg(feature = "local")]
 use crate::{demo, deploy, dev, doctor};
 
@@ -41,6 +41,8 @@ enum Command {
     /// Name what does not fit: runs without a driver, executions and jobs without a run, overdue deliveries.
     #[cfg(feature = "local")]
     Doctor(doctor::Options),
+    /// Take missions on this machine: the steps of pipelines that say `on: { executor: [CAPABILITY] }`.
+    Worker(worker::Options),
     /// Carry out one job in a build or container. What starts it there tells it which, by its environment.
     #[command(hide = true)]
     Runner,
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Check(options) => remote::check(&options),
         Command::Put(options) => run(remote::put(options)),
         Command::Logs(options) => run(remote::logs(options)),
+        Command::Worker(options) => run(worker::worker(options)),
         #[cfg(feature = "local")]
         Command::Deploy(options) => run(deploy::deploy(options)),
         #[cfg(feature = "local")]

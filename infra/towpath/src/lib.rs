@@ -4,7 +4,9 @@
 pub mod cli;
 pub mod pipeline_file;
 pub mod remote;
+mod signals;
 mod visible;
+mod worker;
 
 #[cfg(feature = "local")]
 mod ask;
@@ -24,8 +26,6 @@ pub mod functions;
 pub mod sample;
 #[cfg(feature = "local")]
 mod screen;
-#[cfg(feature = "local")]
-mod signals;
 #[cfg(feature = "local")]
 pub mod standing;
 #[cfg(feature = "local")]

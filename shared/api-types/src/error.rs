@@ -91,9 +91,9 @@ impl Code {
             Code::TooLarge => 413,
             Code::InvalidRequest | Code::InvalidPipeline | Code::IdempotencyMismatch => 422,
             Code::Throttled => 429,
-            Code::Unavailable
-            | Code::NoExecutorAvailable
-            | Code::NoResumableExecutorAvailable => 503,
+            Code::Unavailable | Code::NoExecutorAvailable | Code::NoResumableExecutorAvailable => {
+                503
+            }
             Code::Internal => 500,
         }
     }

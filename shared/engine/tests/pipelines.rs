@@ -293,7 +293,10 @@ fn a_command_says_where_it_runs_in_what_and_is_read_under_its_old_name() {
     );
     assert_eq!(
         wrong(json!({"on": {"executor": ["resumable", "git", "x-gpu", "X"]}})),
-        ["steps[0].runtime.on.executor[1]", "steps[0].runtime.on.executor[3]"]
+        [
+            "steps[0].runtime.on.executor[1]",
+            "steps[0].runtime.on.executor[3]"
+        ]
     );
     assert_eq!(
         wrong(json!({"longRunning": true, "completion": " "})),

@@ -27,5 +27,6 @@ pub use schema::schema;
 pub use select::{Candidate, Isolation, NobodyFits, Selected, select};
 pub use text::{Capability, ExecutorId, Instant, MissionId, SpecVersion};
 pub use validate::{
-    Validity, read_message, validate_dispatch_payload, validate_event_envelope, validate_register_payload,
+    Validity, read_message, validate_dispatch_payload, validate_event_envelope,
+    validate_register_payload,
 };

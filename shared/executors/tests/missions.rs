@@ -50,10 +50,17 @@ fn a_mission_takes_these_events_in_these_states() {
         ),
         (
             MissionHitlRequired,
-            ["-", "-", "hitl-required", "-", "hitl-required", "-"],
+            [
+                "-",
+                "hitl-required",
+                "hitl-required",
+                "-",
+                "hitl-required",
+                "-",
+            ],
         ),
         (MissionHitlResponded, ["-", "-", "-", "-", "running", "-"]),
-        (MissionPaused, ["-", "-", "paused", "paused", "-", "-"]),
+        (MissionPaused, ["-", "paused", "paused", "paused", "-", "-"]),
         (
             MissionResumed,
             ["-", "-", "running", "running", "-", "running"],

@@ -221,10 +221,7 @@ fn own(headers: &HeaderMap) -> bool {
     bearer(headers).is_some_and(|token| token.starts_with("twx_"))
 }
 
-async fn administrator(
-    app: &App,
-    headers: &HeaderMap,
-) -> Result<towpath_engine::WorkspaceId, No> {
+async fn administrator(app: &App, headers: &HeaderMap) -> Result<towpath_engine::WorkspaceId, No> {
     let unknown = || {
         let message = "send the executor's own token, or an API key of scope admin";
         No::new(Code::Unauthorized, message)
@@ -337,7 +334,9 @@ async fn dispatch(
         return Err(invalid(message));
     }
     let missions = &app.executors.missions;
-    let dispatched = missions.dispatch(&caller.workspace, &session, wanted).await?;
+    let dispatched = missions
+        .dispatch(&caller.workspace, &session, wanted)
+        .await?;
     Ok((StatusCode::ACCEPTED, Json(dispatched)))
 }
 

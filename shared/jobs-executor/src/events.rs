@@ -111,9 +111,9 @@ impl Events {
         match read.event {
             SocketWord::Ping => Ok(()),
             SocketWord::Ack => {
-                let acknowledged = self
-                    .delivery
-                    .acknowledge(&of.workspace, &of.executor, &read.ids);
+                let acknowledged =
+                    self.delivery
+                        .acknowledge(&of.workspace, &of.executor, &read.ids);
                 Ok(acknowledged.await?)
             }
         }
@@ -275,7 +275,11 @@ impl Events {
     /// Holds what an executor has against what it should have: it is sent what it missed, and what it lost is lost.
     async fn resync(&self, of: &ExecutorRecord, said: &ExecutorResync) -> Result<(), Refused> {
         let mut record = of.clone();
-        let found = self.ports.executors.get(&of.workspace, &of.executor).await?;
+        let found = self
+            .ports
+            .executors
+            .get(&of.workspace, &of.executor)
+            .await?;
         if let Some(found) = found {
             record = found;
         }
@@ -288,7 +292,11 @@ impl Events {
                     && message.get("mission_id").and_then(Value::as_str) == Some(id)
             })
         };
-        let owned: Vec<&str> = said.owned_mission_ids.iter().map(|it| it.as_str()).collect();
+        let owned: Vec<&str> = said
+            .owned_mission_ids
+            .iter()
+            .map(|it| it.as_str())
+            .collect();
         for id in &record.missions {
             if !owned.contains(&id.as_str()) && !dispatched(id) {
                 self.missed(&record, id).await?;
@@ -382,9 +390,7 @@ fn identity(event: &EventEnvelope) -> String {
     let text = match &event.id {
         Some(id) => format!("id:{id}"),
         // The fields of an object are in the order of their names.
-        None => serde_json::to_value(event)
-            .unwrap_or_default()
-            .to_string(),
+        None => serde_json::to_value(event).unwrap_or_default().to_string(),
     };
     let hash = Sha256::digest(text.as_bytes());
     hash.iter().take(16).map(|it| format!("{it:02x}")).collect()

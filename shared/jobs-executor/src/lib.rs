@@ -132,7 +132,9 @@ impl Executors {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// The token is not one of an executor, or not any more.
-    #[error("send the executor's own token: Authorization: Bearer twx_…; it is told when the executor registers")]
+    #[error(
+        "send the executor's own token: Authorization: Bearer twx_…; it is told when the executor registers"
+    )]
     NoToken,
     /// The token is another executor's.
     #[error("the token is another executor's")]
@@ -147,7 +149,9 @@ pub enum Refused {
     #[error("{0}")]
     WrongState(String),
     /// The mission id was used for another dispatch.
-    #[error("the mission {0} was dispatched with another body; use another mission_id for another mission")]
+    #[error(
+        "the mission {0} was dispatched with another body; use another mission_id for another mission"
+    )]
     MissionMismatch(String),
     /// No executor fits.
     #[error("{message}")]

@@ -264,7 +264,11 @@ impl Missions {
             };
             let committed = self.ports.missions.commit(Some(&mission), &after, &change);
             if committed.await? {
-                let executor = self.ports.executors.get(&after.workspace, &executor).await?;
+                let executor = self
+                    .ports
+                    .executors
+                    .get(&after.workspace, &executor)
+                    .await?;
                 if let Some(executor) = executor {
                     self.delivery.push(&executor, &message).await;
                 }
@@ -357,7 +361,10 @@ impl Missions {
     }
 
     pub(crate) async fn again(&self, mission: &MissionRecord) -> Result<MissionRecord, Error> {
-        let found = self.ports.missions.get(&mission.workspace, &mission.mission);
+        let found = self
+            .ports
+            .missions
+            .get(&mission.workspace, &mission.mission);
         let gone = || Error::Broken(format!("the mission {} is gone", mission.mission));
         found.await?.ok_or_else(gone)
     }

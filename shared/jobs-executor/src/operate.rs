@@ -105,7 +105,11 @@ impl Operator {
             };
             let committed = self.ports.missions.commit(Some(&mission), &after, &change);
             if committed.await? {
-                let executor = self.ports.executors.get(&after.workspace, &executor).await?;
+                let executor = self
+                    .ports
+                    .executors
+                    .get(&after.workspace, &executor)
+                    .await?;
                 if let Some(executor) = executor {
                     self.delivery.push(&executor, &message).await;
                 }

@@ -81,7 +81,10 @@ impl Places {
 
     /// Whether a mission is not any more as it was, or its job takes none.
     async fn has_changed(&self, mission: &MissionRecord, is_new: bool) -> Result<bool, Error> {
-        let found = self.ports.missions.get(&mission.workspace, &mission.mission);
+        let found = self
+            .ports
+            .missions
+            .get(&mission.workspace, &mission.mission);
         let found = found.await?;
         let job = match (&mission.job, is_new) {
             (Some(job), true) => self.ports.jobs.get(job).await?,

@@ -140,7 +140,12 @@ impl Registrar {
             disconnected_at: None,
             missions: Default::default(),
         };
-        if !self.ports.executors.register(&new, now.plus(SILENT)).await? {
+        if !self
+            .ports
+            .executors
+            .register(&new, now.plus(SILENT))
+            .await?
+        {
             return Err(Refused::WrongState(format!(
                 "the executor {} is registered: register it again with its own token, or remove it first",
                 said.executor_id
@@ -347,10 +352,7 @@ impl Registrar {
     pub async fn polled(&self, of: &Identity, acknowledged: &[String]) -> Result<(), Refused> {
         let (workspace, id) = (&of.record.workspace, &of.record.executor);
         let now = self.ports.now();
-        self.ports
-            .executors
-            .heard(workspace, id, true, now)
-            .await?;
+        self.ports.executors.heard(workspace, id, true, now).await?;
         self.delivery
             .acknowledge(workspace, id, acknowledged)
             .await?;

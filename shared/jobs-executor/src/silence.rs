@@ -66,7 +66,11 @@ impl Silence {
         }
         if now.since(executor.heard_at) >= GONE {
             let timeout = DeregisterReason::Timeout;
-            return match self.registrar.deregister(workspace, id.as_str(), timeout).await {
+            return match self
+                .registrar
+                .deregister(workspace, id.as_str(), timeout)
+                .await
+            {
                 Ok(()) | Err(Refused::NotFound(_)) => Ok(()),
                 Err(Refused::Failed(error)) => Err(error),
                 Err(_) => Err(Error::Conflict),

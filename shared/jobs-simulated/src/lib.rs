@@ -45,7 +45,10 @@ impl Runtime for SimulatedRuntime {
         let told = Told::deserialize(&request.context).map_err(|error| {
             StartError::Refused(format!("the work contract cannot be read: {error}"))
         })?;
-        Ok(Started::Answered(Box::new(answer(script, &told.decisions)?)))
+        Ok(Started::Answered(Box::new(answer(
+            script,
+            &told.decisions,
+        )?)))
     }
 
     /// Always `None`: nothing is kept.

@@ -48,9 +48,8 @@ async fn carry_out(options: &Options) -> Result<(), Ended> {
     api.claim().await?;
     note(&format!("{} is ours", options.job));
     let folder = tempfile::Builder::new().prefix("towpath-job-").tempdir();
-    let folder = folder.map_err(|error| {
-        Ended::Refused(format!("no folder for the job can be made: {error}"))
-    })?;
+    let folder = folder
+        .map_err(|error| Ended::Refused(format!("no folder for the job can be made: {error}")))?;
     // When this process is gone, however it ended, the supervisor ends the command.
     let root = folder.path().join("jobs");
     let owner = Ownership::take(&root).map_err(|error| Ended::Refused(error.to_string()))?;

@@ -190,7 +190,10 @@ impl App {
             clock.clone(),
         ));
         let executors: Arc<dyn Runtime> = Arc::new(executors.runtime());
-        let runtimes = runtimes.into_iter().chain([simulated, executors]).chain(builds);
+        let runtimes = runtimes
+            .into_iter()
+            .chain([simulated, executors])
+            .chain(builds);
         let ports = Ports {
             store,
             machine: Arc::new(StepFunctions::new(clients.sfn.clone(), &config.machine)),

@@ -331,7 +331,6 @@ impl Runners {
         }
         Ok(through)
     }
-
 }
 
 #[async_trait]

@@ -173,10 +173,7 @@ impl ExecutorRecords {
             until: None,
         };
         let token = put(keys::executor_token(&new.token_hash), &token)?;
-        let writes = vec![
-            write.when(Condition::Absent),
-            token.when(Condition::Absent),
-        ];
+        let writes = vec![write.when(Condition::Absent), token.when(Condition::Absent)];
         held(self.table.transact(writes).await)
     }
 
@@ -275,7 +272,10 @@ impl ExecutorRecords {
     ) -> Result<(), Error> {
         let mut update = Update::default().set("heardAt", number(now.0));
         if takes_dispatches {
-            update = update.set("takesDispatches", aws_sdk_dynamodb::types::AttributeValue::Bool(true));
+            update = update.set(
+                "takesDispatches",
+                aws_sdk_dynamodb::types::AttributeValue::Bool(true),
+            );
         }
         let write = Write::update(keys::executor(workspace, id), update);
         held(self.table.write(write.when(Condition::Present)).await).map(|_| ())
@@ -337,8 +337,7 @@ impl ExecutorRecords {
         let update = Update::default()
             .remove("connection")
             .set("disconnectedAt", number(now.0));
-        let noted =
-            Write::update(key, update).when(Condition::Equals("connection", string(id)));
+        let noted = Write::update(key, update).when(Condition::Equals("connection", string(id)));
         held(self.table.write(noted).await)?;
         let gone = Write::delete(keys::connection(id));
         Ok(self.table.write(gone).await?)
@@ -391,7 +390,11 @@ pub(crate) fn message_put(
 
 /// The attributes by which an executor is found when somebody must look at it.
 pub(crate) fn due_of(key: &Key, at: Timestamp) -> Update {
-    let update = keys::due(Update::default(), &format!("{}{}", key.pk, key.sk), Some(at));
+    let update = keys::due(
+        Update::default(),
+        &format!("{}{}", key.pk, key.sk),
+        Some(at),
+    );
     update.set("v", number(FORM))
 }
 

@@ -1,9 +1,7 @@
 //! The log of a job that runs elsewhere, as its events tell it.
 
 use towpath_engine::JobId;
-use towpath_jobs::{
-    EventKind, LogPage, LogPart, LogPosition, LogStream, RunnerEvent, last_lines,
-};
+use towpath_jobs::{EventKind, LogPage, LogPart, LogPosition, LogStream, RunnerEvent, last_lines};
 
 use crate::{Error, EventCursor, JobRecord, JobRecords};
 

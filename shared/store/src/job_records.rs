@@ -188,7 +188,12 @@ impl JobRecords {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub async fn claim_again(&self, job: &JobId, by: &str, token_hash: &str) -> Result<bool, Error> {
+    pub async fn claim_again(
+        &self,
+        job: &JobId,
+        by: &str,
+        token_hash: &str,
+    ) -> Result<bool, Error> {
         let update = Update::default()
             .set("claimedBy", string(by))
             .set("tokenHash", string(token_hash));

@@ -83,7 +83,7 @@ pub use create::{Created, Creation, Idempotency, Takeover};
 pub use definitions::{PipelineSummary, StoredPipeline};
 pub use due::{DUE_SHARDS, Due, DueRow};
 pub use error::Error;
-pub use executor_records::{Connection, ExecutorRecord, ExecutorRecords, TokenRecord, Message};
+pub use executor_records::{Connection, ExecutorRecord, ExecutorRecords, Message, TokenRecord};
 pub use input::Input;
 pub use job_events::{Appended, EventCursor, EventPage, JobEvent};
 pub use job_records::{Claimed, JobRecord, JobRecords, JobStop, StoredAnswer};

@@ -152,7 +152,9 @@ impl MissionRecord {
 
     fn due(&self) -> Option<Timestamp> {
         let question = self.question.as_ref();
-        question.and_then(|it| it.until).filter(|_| !self.state.is_terminal())
+        question
+            .and_then(|it| it.until)
+            .filter(|_| !self.state.is_terminal())
     }
 }
 
@@ -262,7 +264,11 @@ impl MissionRecords {
                 writes.push(message_put(&after.workspace, executor, message)?);
             }
             // What was never fetched is not begun any more.
-            if let Some(sk) = after.dispatched_as.as_ref().filter(|_| after.state.is_terminal()) {
+            if let Some(sk) = after
+                .dispatched_as
+                .as_ref()
+                .filter(|_| after.state.is_terminal())
+            {
                 let pk = keys::messages(&after.workspace, executor);
                 writes.push(Write::delete(Key::new(pk, sk)));
             }
@@ -338,7 +344,11 @@ fn mission_write(before: Option<&MissionRecord>, after: &MissionRecord) -> Resul
     let changed = match after.due() {
         Some(at) => {
             let Update { set, .. } = due_of(&key, at);
-            let set = changed.set.into_iter().filter(|(name, _)| name != "v").chain(set);
+            let set = changed
+                .set
+                .into_iter()
+                .filter(|(name, _)| name != "v")
+                .chain(set);
             Update {
                 set: set.collect(),
                 ..changed

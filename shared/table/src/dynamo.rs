@@ -365,7 +365,11 @@ impl Expression {
                 format!("(attribute_not_exists({name}) OR size({name}) < {count})")
             }
             Condition::Holds(name, text) => {
-                format!("contains({}, {})", self.name(name), self.value(crate::string(text)))
+                format!(
+                    "contains({}, {})",
+                    self.name(name),
+                    self.value(crate::string(text))
+                )
             }
             Condition::OneOf(name, values) => {
                 let name = self.name(name);

@@ -164,9 +164,7 @@ fn holds(condition: &Condition, item: Option<&Item>) -> bool {
         Condition::FewerThan(name, count) => {
             item.is_none_or(|item| (members(item, name).len() as u64) < *count)
         }
-        Condition::Holds(name, text) => {
-            item.is_some_and(|item| members(item, name).contains(text))
-        }
+        Condition::Holds(name, text) => item.is_some_and(|item| members(item, name).contains(text)),
         Condition::OneOf(name, values) => values.iter().any(|value| has(name, value)),
     }
 }

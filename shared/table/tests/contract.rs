@@ -159,7 +159,9 @@ async fn sets(table: &dyn Table) {
     };
     let held = async || {
         let item = table.get(&key("a")).await.unwrap().unwrap();
-        let mut held = item.get("held").map_or(Vec::new(), |it| it.as_ss().unwrap().clone());
+        let mut held = item
+            .get("held")
+            .map_or(Vec::new(), |it| it.as_ss().unwrap().clone());
         held.sort();
         held
     };
@@ -167,7 +169,10 @@ async fn sets(table: &dyn Table) {
     table.transact(vec![put("two")]).await.unwrap();
     assert_eq!(held().await, ["one", "two"]);
     assert_eq!(table.write(put("three")).await, Err(Error::Conflict));
-    assert_eq!(table.transact(vec![put("three")]).await, Err(Error::Conflict));
+    assert_eq!(
+        table.transact(vec![put("three")]).await,
+        Err(Error::Conflict)
+    );
     assert_eq!(table.write(take("three")).await, Err(Error::Conflict));
     table.write(take("one")).await.unwrap();
     table.transact(vec![take("two")]).await.unwrap();

@@ -101,7 +101,7 @@ impl World {
             // Few, so that executions hand over.
             u32::try_from(3 + chance.below(20)).unwrap(),
             Duration::from_secs(20),
-            None,
+            Vec::new(),
         );
         machine.drives(app.clone());
         jobs.tells(app.clone());

@@ -1,0 +1,198 @@
+//! The worker's side of the executor contract.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use towpath_auth::Secret;
+use towpath_client::Client;
+use towpath_executors::{Instant, RegisterResponse};
+
+use crate::identity::Identity;
+use crate::{Error, Options, note};
+
+/// The longest time that a poll waits for messages, in seconds.
+const POLL: u64 = 20;
+/// The time after which a request that has no answer is given up.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// The link to a deployment. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Link(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    executor: String,
+    token: RwLock<Secret>,
+}
+
+/// The reason a request brought nothing.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// There was no answer, or the deployment cannot answer now.
+    NoAnswer(String),
+    /// The deployment does not take it.
+    Refused(String),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    code: String,
+    message: String,
+}
+
+impl Link {
+    /// Registers the worker: with its token if it has one, else with the enrolment key.
+    pub(crate) async fn register(
+        options: &Options,
+        mut identity: Identity,
+    ) -> Result<Self, Error> {
+        let client = Client::new(&options.server, None);
+        let said = registration(options, &identity.executor);
+        let mut pause = crate::PAUSE;
+        loop {
+            let proof = identity.token.as_ref().or(options.enrolment.as_ref());
+            let Some(proof) = proof else {
+                let why = "the worker is not enrolled; give it a key of scope enrol with --enrolment-key-file, or in TOWPATH_ENROLMENT_KEY";
+                return Err(Error::Refused(why.to_owned()));
+            };
+            let path = "/api/v1/executors/register";
+            let answer = send(&client, Method::POST, path, proof, &said).await;
+            match answer {
+                Ok(answer) => {
+                    let read = serde_json::from_value::<RegisterResponse>(answer);
+                    let read = read.map_err(|error| Error::Refused(error.to_string()))?;
+                    identity.set_token(&read.token)?;
+                    return Ok(Self(Arc::new(Inner {
+                        client,
+                        executor: identity.executor,
+                        token: RwLock::new(Secret::new(read.token)),
+                    })));
+                }
+                Err(Lost::Refused(why)) => return Err(Error::Refused(why)),
+                Err(Lost::NoAnswer(why)) => note(&format!("{why}; it is tried again")),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(crate::LONGEST_PAUSE);
+        }
+    }
+
+    /// The identity of the worker.
+    pub(crate) fn executor(&self) -> &str {
+        &self.0.executor
+    }
+
+    /// The worker's token.
+    pub(crate) fn token(&self) -> Secret {
+        let token = self.0.token.read();
+        token.map_or_else(|held| held.into_inner().clone(), |token| token.clone())
+    }
+
+    /// Asks for messages, and says which of those before the worker has.
+    pub(crate) async fn claim(&self, acknowledged: &[String]) -> Result<Vec<Value>, Lost> {
+        let path = format!("/api/v1/executors/{}/claim?wait={POLL}", self.0.executor);
+        let body = json!({ "ack": acknowledged });
+        let answer = send(&self.0.client, Method::POST, &path, &self.token(), &body).await?;
+        let messages = answer.get("messages").and_then(Value::as_array);
+        Ok(messages.cloned().unwrap_or_default())
+    }
+
+    /// Tells an event of a mission. `Ok(Some(why))`: it does not count, for this reason.
+    pub(crate) async fn tell(
+        &self,
+        event: &str,
+        mission: Option<&str>,
+        data: Value,
+    ) -> Result<Option<String>, Lost> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
+        let mut message = json!({
+            "event": event,
+            "executor_id": self.0.executor,
+            "ts": Instant::of_ms(now),
+            "data": data,
+        });
+        if let (Some(message), Some(mission)) = (message.as_object_mut(), mission) {
+            message.insert("mission_id".to_owned(), json!(mission));
+        }
+        let path = format!("/api/v1/executors/{}/events", self.0.executor);
+        let body = json!({ "messages": [message] });
+        let answer = send(&self.0.client, Method::POST, &path, &self.token(), &body).await?;
+        let refused = answer.pointer("/refused/0/message").and_then(Value::as_str);
+        Ok(refused.map(str::to_owned))
+    }
+
+    /// Tells an event of a mission until it is taken, or does not count.
+    pub(crate) async fn tell_surely(&self, event: &str, mission: &str, data: &Value) {
+        let mut pause = crate::PAUSE;
+        loop {
+            match self.tell(event, Some(mission), data.clone()).await {
+                Ok(None) => return,
+                Ok(Some(why)) | Err(Lost::Refused(why)) => {
+                    return note(&format!("{mission}: {event} does not count: {why}"));
+                }
+                Err(Lost::NoAnswer(_)) => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(crate::LONGEST_PAUSE);
+        }
+    }
+}
+
+/// What the worker says of itself.
+fn registration(options: &Options, executor: &str) -> Value {
+    let mut capabilities = options.capabilities.clone();
+    capabilities.insert("resumable".to_owned());
+    capabilities.insert(format!("x-slots:{}", options.slots));
+    json!({
+        "executor_id": executor,
+        "name": options.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "spec_version": towpath_executors::SpecVersion::OURS,
+        // It dials in, and is never dialled.
+        "transport_endpoints": { "rest": "about:blank", "ws": "about:blank" },
+        "capabilities": capabilities,
+    })
+}
+
+async fn send(
+    client: &Client,
+    method: Method,
+    path: &str,
+    bearer: &Secret,
+    body: &Value,
+) -> Result<Value, Lost> {
+    let bearer = format!("Bearer {}", bearer.expose());
+    let headers = [
+        ("authorization", &*bearer),
+        ("content-type", "application/json"),
+    ];
+    let body = serde_json::to_vec(body).map_err(|error| Lost::Refused(error.to_string()))?;
+    let sent = client.raw(method, path, &headers, body);
+    let (status, bytes) = match tokio::time::timeout(PATIENCE, sent).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(Lost::NoAnswer(error.to_string())),
+        Err(_) => return Err(Lost::NoAnswer(format!("{path}: no answer in time"))),
+    };
+    if status.is_success() {
+        let broken = |_| Lost::NoAnswer(format!("{path}: an answer that cannot be read"));
+        return serde_json::from_slice(&bytes).map_err(broken);
+    }
+    let problem: Problem = serde_json::from_slice(&bytes).unwrap_or_default();
+    let again = status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+        )
+        || problem.code == "busy";
+    let why = match problem.message.as_str() {
+        "" => format!("{path}: {status}"),
+        message => message.to_owned(),
+    };
+    Err(match again {
+        true => Lost::NoAnswer(why),
+        false => Lost::Refused(why),
+    })
+}
