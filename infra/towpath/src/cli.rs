@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use towpath_runner::Options;
 
-use crate::{remote, worker};
 #[cfg(feature = "local")]
 use crate::{demo, deploy, dev, doctor};
+use crate::{remote, worker};
 
 /// Runs agent pipelines durably, with nothing to operate.
 #[derive(Parser)]

@@ -13,7 +13,7 @@ use crate::signals;
 
 /// The options of `towpath worker`. What a flag does not say, the environment does, and then the file.
 #[derive(Args, Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// The address of the deployment, or of a `towpath dev`: TOWPATH_SERVER.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
@@ -66,7 +66,7 @@ const USUAL: &str = "http://127.0.0.1:7070";
 const USAGE: u8 = 2;
 
 /// Runs the command.
-pub async fn worker(options: Options) -> ExitCode {
+pub(crate) async fn worker(options: Options) -> ExitCode {
     let lookup = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let settings = match settings(options, lookup) {
         Ok(settings) => settings,
@@ -87,10 +87,7 @@ pub async fn worker(options: Options) -> ExitCode {
     }
 }
 
-fn settings(
-    options: Options,
-    lookup: impl Fn(&str) -> Option<String>,
-) -> Result<Settings, String> {
+fn settings(options: Options, lookup: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
     let config = options
         .config
         .or_else(|| lookup("TOWPATH_WORKER_CONFIG").map(PathBuf::from));
@@ -101,7 +98,11 @@ fn settings(
     let key_file = options
         .enrolment_key_file
         .or_else(|| lookup("TOWPATH_ENROLMENT_KEY_FILE").map(PathBuf::from));
-    let enrolment = match (key_file, lookup("TOWPATH_ENROLMENT_KEY"), file.enrolment_key_file) {
+    let enrolment = match (
+        key_file,
+        lookup("TOWPATH_ENROLMENT_KEY"),
+        file.enrolment_key_file,
+    ) {
         (Some(path), _, _) | (None, None, Some(path)) => Some(secret(&path)?),
         (None, Some(key), _) => Some(Secret::new(key.trim())),
         (None, None, None) => None,
@@ -135,13 +136,16 @@ fn settings(
         (None, None) => file.slots.unwrap_or(1),
     };
     if !(1..=1000).contains(&slots) {
-        return Err(format!("a worker has from 1 to 1000 slots, and not {slots}"));
+        return Err(format!(
+            "a worker has from 1 to 1000 slots, and not {slots}"
+        ));
     }
     let dir = options
         .dir
         .or_else(|| lookup("TOWPATH_WORKER_DIR").map(PathBuf::from))
         .or(file.dir);
-    let folder = dir.ok_or("say where the worker keeps its identity and its missions: --dir DIR")?;
+    let folder =
+        dir.ok_or("say where the worker keeps its identity and its missions: --dir DIR")?;
     let command = match options.command.is_empty() {
         true => file.command,
         false => options.command,
@@ -241,7 +245,10 @@ mod tests {
             (&[][..], "--dir"),
             (&dir, "--run-step-commands"),
             (&["--dir", "/w", "--slots", "0", "--", "x"], "1 to 1000"),
-            (&["--dir", "/w", "--capability", "git", "--", "x"], "git is no capability"),
+            (
+                &["--dir", "/w", "--capability", "git", "--", "x"],
+                "git is no capability",
+            ),
             (&["--config", "/nowhere.toml"], "/nowhere.toml"),
         ] {
             let message = said(line, &[]).err().unwrap();

@@ -36,7 +36,9 @@ impl Identity {
                 // The parser's message might quote the token.
                 let broken = |_| Error::Folder {
                     path: path.clone(),
-                    why: "it is no identity; delete it, and remove the executor from the deployment".to_owned(),
+                    why:
+                        "it is no identity; delete it, and remove the executor from the deployment"
+                            .to_owned(),
                 };
                 let kept: Kept = serde_json::from_slice(&bytes).map_err(broken)?;
                 Ok(Self {

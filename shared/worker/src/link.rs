@@ -46,10 +46,7 @@ struct Problem {
 
 impl Link {
     /// Registers the worker: with its token if it has one, else with the enrolment key.
-    pub(crate) async fn register(
-        options: &Options,
-        mut identity: Identity,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn register(options: &Options, mut identity: Identity) -> Result<Self, Error> {
         let client = Client::new(&options.server, None);
         let said = registration(options, &identity.executor);
         let mut pause = crate::PAUSE;

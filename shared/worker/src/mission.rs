@@ -75,11 +75,7 @@ impl Mission {
     }
 
     /// A mission of a run: its job is carried out as a runner does it.
-    async fn of_run(
-        &self,
-        job: JobId,
-        orders: watch::Receiver<Orders>,
-    ) -> (&'static str, Value) {
+    async fn of_run(&self, job: JobId, orders: watch::Receiver<Orders>) -> (&'static str, Value) {
         let work = WorkersJob {
             options: towpath_runner::Options {
                 job: job.clone(),
@@ -158,9 +154,11 @@ impl Mission {
             Answer::File(text) | Answer::Stdout(text) => text,
         });
         let told = match summary {
-            Some(text) if text.chars().count() > SUMMARY => {
-                failed("answer_too_large", "the answer is longer than a summary may be", None)
-            }
+            Some(text) if text.chars().count() > SUMMARY => failed(
+                "answer_too_large",
+                "the answer is longer than a summary may be",
+                None,
+            ),
             summary => end_event(&end, summary),
         };
         self.clean(&runtime, &job).await;
@@ -187,7 +185,10 @@ impl Mission {
             .filter_map(|(name, value)| Some((name.to_owned(), value?.replace('\0', " "))))
             .collect();
         let hash = Sha256::digest(self.id.as_bytes());
-        let number = hash.iter().take(16).fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte));
+        let number = hash
+            .iter()
+            .take(16)
+            .fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte));
         // The first digit of a ULID is at most 7.
         let ulid = ulid::Ulid::from(number >> 1);
         Some(JobRequest {

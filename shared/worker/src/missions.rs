@@ -40,7 +40,10 @@ impl Missions {
             live: BTreeMap::new(),
             folder: folder.clone(),
         };
-        for entry in fs::read_dir(&folder).map_err(Error::folder(&folder))?.flatten() {
+        for entry in fs::read_dir(&folder)
+            .map_err(Error::folder(&folder))?
+            .flatten()
+        {
             let path = entry.path().join("mission.json");
             let message = fs::read(&path).ok();
             let message = message.and_then(|it| serde_json::from_slice::<Value>(&it).ok());
@@ -112,7 +115,10 @@ impl Missions {
         let (orders, ordered) = watch::channel(Orders::Run);
         let mission = Mission {
             id: id.to_owned(),
-            dispatch: message.pointer("/data/dispatch").cloned().unwrap_or_default(),
+            dispatch: message
+                .pointer("/data/dispatch")
+                .cloned()
+                .unwrap_or_default(),
             folder: self.folder.join(folder_name(id)),
             options: self.options.clone(),
             link: self.link.clone(),
@@ -126,7 +132,9 @@ impl Missions {
             // It is over, or never came: nothing works on it.
             if let Orders::Stop(_) = orders {
                 let data = json!({ "state": "aborted", "reason": "nothing works on it" });
-                self.link.tell_surely("mission.aborted", mission, &data).await;
+                self.link
+                    .tell_surely("mission.aborted", mission, &data)
+                    .await;
             }
             return;
         };
