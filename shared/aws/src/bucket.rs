@@ -320,9 +320,12 @@ impl Signer {
         mut settings: SigningSettings,
         now: SystemTime,
     ) -> Result<SigningInstructions, BoxError> {
-        // As S3 wants it: paths as they are sent, and the payload's hash in a header.
-        settings.percent_encoding_mode = PercentEncodingMode::Single;
-        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        // As S3 wants it, and no other service: paths as they are sent.
+        if self.service == "s3" {
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        }
+        // The payload's hash in a header.
         if settings.signature_location == SignatureLocation::Headers {
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         }

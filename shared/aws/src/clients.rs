@@ -16,6 +16,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use crate::account::Account;
 use crate::bucket::{Bucket, Setup, Signer};
 use crate::codebuild::CodeBuild;
+use crate::connections::Connections;
 use crate::event_bus::EventBus;
 use crate::instrument::Instrument;
 use crate::secrets::Secrets;
@@ -176,6 +177,11 @@ impl Clients {
             let message = refused.and_then(ProvideErrorMetadata::message);
             message.unwrap_or("DynamoDB did not answer").to_owned()
         })
+    }
+
+    /// The sockets of a WebSocket API. `url` is that of its stage's management API.
+    pub fn connections(&self, url: &str) -> Connections {
+        Connections::new(url, &self.s3)
     }
 
     /// The bucket of this name.

@@ -129,6 +129,7 @@ fn of_code(code: &str, message: Option<&str>) -> Option<Trouble> {
         | "Throttling"
         | "ThrottlingException"
         | "ThrottledException"
+        | "LimitExceededException"
         | "TooManyRequestsException" => Trouble::Throttled,
         // The same transaction is still being worked on: whether it will be done is not known yet.
         "TransactionInProgressException"
