@@ -1,5 +1,5 @@
-//! The AWS front: the clients of the functions call DynamoDB, S3, Step Functions, CodeBuild, EventBridge and Secrets
-//! Manager here.
+//! The AWS front: the clients of the functions call DynamoDB, S3, Step Functions, CodeBuild, EventBridge, Secrets Manager
+//! and the management API of sockets here. A WebSocket API is served here by itself, too.
 //!
 //! The access key id names the caller, and the signature proves it. The functions of a `cargo lambda watch` share one
 //! environment and so one key id; `x-amz-user-agent` says which of them calls.
@@ -29,6 +29,7 @@ use crate::random;
 use crate::s3::{self, Objects};
 use crate::secrets::Secrets;
 use crate::signature::{Authorization, Refused};
+use crate::socket::{self, Sockets};
 use crate::tasks::Tasks;
 use crate::template::{Machine, Table, arn};
 
@@ -61,6 +62,7 @@ pub(crate) struct Services {
     pub(crate) codebuild: Arc<CodeBuild>,
     pub(crate) events: Arc<Events>,
     pub(crate) tasks: Arc<Tasks>,
+    pub(crate) sockets: Option<Arc<Sockets>>,
 }
 
 /// The access key id of an identity. It is no secret, but differs from cloud to cloud, so that nobody calls the wrong
@@ -82,10 +84,18 @@ impl Aws {
 
     /// Refuses every request from now on.
     pub(crate) fn close(&self) {
-        self.services
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let services = self.services.write();
+        let services = services.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sockets) = services.and_then(|services| services.sockets) {
+            sockets.close();
+        }
+    }
+
+    /// The WebSocket API, as long as the cloud stands.
+    pub(crate) fn sockets(&self) -> Option<Arc<Sockets>> {
+        let services = self.services.read();
+        let services = services.unwrap_or_else(PoisonError::into_inner);
+        services.as_ref()?.sockets.clone()
     }
 
     /// The identity that signed a request.
@@ -144,6 +154,24 @@ impl Aws {
                 let message = "The AWS Access Key Id you provided does not exist in our records.";
                 s3::refusal(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message)
             }
+        }
+    }
+
+    /// Answers a call of the management API of the WebSocket API.
+    fn connections(&self, sockets: &Sockets, parts: &Parts, body: Bytes) -> Response {
+        let refuse =
+            |Refusal(name, message)| socket::managed_refusal(StatusCode::FORBIDDEN, name, &message);
+        let caller = match self.caller(parts, &body) {
+            Ok(caller) => caller,
+            Err(refusal) => return refuse(refusal),
+        };
+        let Some(id) = sockets.managed(parts) else {
+            let message = "Forbidden".to_owned();
+            return refuse(Refusal("ForbiddenException", message));
+        };
+        match self.permit(&caller, &sockets.access(&parts.method, &id)) {
+            Ok(()) => sockets.manage(&parts.method, &id, body),
+            Err(refusal) => refuse(refusal),
         }
     }
 
@@ -316,10 +344,13 @@ impl Aws {
 }
 
 async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    if !loopback::is_ours(&parts.headers, aws.port) {
+    if !loopback::is_ours(request.headers(), aws.port) {
         let message = "Only programs of this machine are answered.".to_owned();
         return Refusal("AccessDeniedException", message).response(403);
+    }
+    let (parts, body) = request.into_parts();
+    if let Some(sockets) = aws.sockets().filter(|sockets| sockets.is_for(&parts)) {
+        return sockets.handshake(Request::from_parts(parts, body)).await;
     }
     let body = match loopback::read(body, BODY_LIMIT).await {
         Ok(body) => body,
@@ -344,6 +375,12 @@ async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response
         .map(str::to_owned);
     match target {
         None if is_for_s3(&parts) => aws.objects(&services, parts, body).await,
+        None if is_for(&parts, "execute-api") => match &services.sockets {
+            Some(sockets) => aws.connections(sockets, &parts, body),
+            None => {
+                socket::managed_refusal(StatusCode::FORBIDDEN, "ForbiddenException", "Forbidden")
+            }
+        },
         target => aws
             .operation(
                 services,
@@ -359,10 +396,13 @@ async fn handle(State(aws): State<Arc<Aws>>, request: Request<Body>) -> Response
 /// Whether a request is for S3, which has no header that names the operation, and whose URLs may be signed instead of its
 /// requests.
 fn is_for_s3(parts: &Parts) -> bool {
-    match Authorization::read(parts) {
-        Some(authorization) => authorization.service == "s3",
-        None => parameter(parts, "X-Amz-Signature").is_some(),
-    }
+    is_for(parts, "s3")
+        || Authorization::read(parts).is_none() && parameter(parts, "X-Amz-Signature").is_some()
+}
+
+/// Whether a request is signed for this service.
+fn is_for(parts: &Parts, service: &str) -> bool {
+    Authorization::read(parts).is_some_and(|authorization| authorization.service == service)
 }
 
 /// The name that a caller gives itself: `app/advance` in its `x-amz-user-agent`, or `x-app=advance` in a signed URL.

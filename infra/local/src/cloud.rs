@@ -16,13 +16,14 @@ use crate::data;
 use crate::dynamodb::Database;
 use crate::error::Error;
 use crate::events::Events;
-use crate::http::{Front, Gateway};
+use crate::http::{Front, Gateway, Origins};
 use crate::iam::{Iam, OPERATOR, StatementInfo, StatementUse};
 use crate::lambda::{Duplicates, Functions, Kind, Lambda};
 use crate::loopback::Door;
 use crate::random;
 use crate::s3::Objects;
 use crate::secrets::Secrets;
+use crate::socket::{Behind, Sockets};
 use crate::states::{self, Wiring};
 use crate::tasks::Tasks;
 use crate::template::{FrontSpec, FunctionSpec, PermissionSpec, REGION, Stack};
@@ -91,9 +92,9 @@ impl Cloud {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let lock = options.data.as_deref().map(data::claim).transpose()?;
         let (http, aws) = doors(options.port).await?;
-        let stack = Stack::load(&options.template, &http.url())?;
+        let stack = Stack::load(&options.template, &http.url(), &aws.url())?;
         let secret = secret(options.data.as_deref())?;
-        let parts = Parts::open(&options, &stack, &secret)?;
+        let parts = Parts::open(&options, &stack, &secret, aws.port)?;
         let functions = stack.functions.clone();
         let front = stack.front.clone().zip(Some(stack.permissions.clone()));
         let outputs = stack.outputs.clone();
@@ -145,12 +146,14 @@ impl Cloud {
             })
             .await?;
         let (lambda, clock, port) = (Arc::clone(&self.lambda), options.clock.clone(), http.port);
-        let gateway = Gateway::router(functions, Arc::clone(&lambda), clock.clone(), port);
+        let api = Gateway::router(functions, Arc::clone(&lambda), clock.clone(), port);
         let router = match front {
             Some((spec, permissions)) => {
-                Front::router(spec, permissions, gateway, lambda, clock, port)
+                let sockets = self.aws.sockets();
+                let origins = Origins { api, sockets };
+                Front::router(spec, permissions, origins, lambda, clock, port)
             }
-            None => gateway,
+            None => api,
         };
         http.serve(router, &self.tasks);
         self.states.resume();
@@ -311,7 +314,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn open(options: &Options, stack: &Stack, secret: &str) -> Result<Self, Error> {
+    fn open(options: &Options, stack: &Stack, secret: &str, port: u16) -> Result<Self, Error> {
         let data = options.data.as_deref();
         let file = |name: &str| data.map(|data| data.join(name));
         let clock = &options.clock;
@@ -353,7 +356,16 @@ impl Parts {
             clock.clone(),
             Arc::clone(&tasks),
         )?);
+        let behind = Behind {
+            permissions: stack.permissions.clone(),
+            lambda: Arc::clone(&lambda),
+            clock: clock.clone(),
+            tasks: Arc::clone(&tasks),
+        };
+        let sockets = stack.sockets.clone();
+        let sockets = sockets.map(|spec| Arc::new(Sockets::new(spec, behind, port)));
         let services = Services {
+            sockets,
             database,
             objects: Arc::new(objects),
             states: states.router(),

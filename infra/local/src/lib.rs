@@ -20,6 +20,7 @@ mod random;
 mod s3;
 mod secrets;
 mod signature;
+mod socket;
 mod states;
 mod tasks;
 mod template;

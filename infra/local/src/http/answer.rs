@@ -86,7 +86,8 @@ pub(crate) fn refusal(status: StatusCode, code: &str, message: &str) -> Response
     )
 }
 
-fn json(status: StatusCode, body: &Value) -> Response {
+/// An answer with a JSON body.
+pub(crate) fn json(status: StatusCode, body: &Value) -> Response {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(

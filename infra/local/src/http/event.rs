@@ -86,11 +86,9 @@ fn complete(
         event.insert("cookies".to_owned(), cookies.into());
     }
     let mut parameters: BTreeMap<String, String> = BTreeMap::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decoded(&value.replace('+', " "));
+    for (name, value) in query_pairs(query) {
         parameters
-            .entry(decoded(&name.replace('+', " ")))
+            .entry(name)
             .and_modify(|all| *all = format!("{all},{value}"))
             .or_insert(value);
     }
@@ -115,6 +113,16 @@ fn complete(
             event.insert("isBase64Encoded".to_owned(), true.into());
         }
     }
+}
+
+/// The parameters of a query, decoded, in their order.
+pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let plain = |text: &str| decoded(&text.replace('+', " "));
+        (plain(name), plain(value))
+    })
 }
 
 /// Header names in lower case; several of one name joined by commas. Cookies have a place of their own.

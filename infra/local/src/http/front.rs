@@ -7,37 +7,49 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use tower::ServiceExt;
 use towpath_clock::Clock;
 
 use super::answer;
 use super::event;
-use super::routes::Found;
+use super::routes::{Found, decoded};
 use crate::lambda::Lambda;
 use crate::loopback;
-use crate::template::{FrontSpec, PermissionSpec};
+use crate::socket::Sockets;
+use crate::template::{FrontSpec, Origin, PermissionSpec};
 
 /// The headers that the front alone sets.
 const MOVED: HeaderName = HeaderName::from_static("x-towpath-authorization");
 const ADDRESS: HeaderName = HeaderName::from_static("x-towpath-host");
+/// The path of executors, before their ids.
+const EXECUTORS: &str = "/ws/executors/";
 
 /// The distribution of a template, in front of its HTTP API.
 pub(crate) struct Front {
     spec: FrontSpec,
     permissions: Vec<PermissionSpec>,
-    api: Router,
+    origins: Origins,
     lambda: Arc<Lambda>,
     clock: Clock,
     port: u16,
 }
 
+/// What is behind a front, besides functions.
+pub(crate) struct Origins {
+    /// The HTTP API.
+    pub(crate) api: Router,
+    /// The WebSocket API.
+    pub(crate) sockets: Option<Arc<Sockets>>,
+}
+
 impl Front {
-    /// The front of this API.
+    /// The front of these origins.
     pub(crate) fn router(
         spec: FrontSpec,
         permissions: Vec<PermissionSpec>,
-        api: Router,
+        origins: Origins,
         lambda: Arc<Lambda>,
         clock: Clock,
         port: u16,
@@ -45,7 +57,7 @@ impl Front {
         Router::new().fallback(handle).with_state(Arc::new(Self {
             spec,
             permissions,
-            api,
+            origins,
             lambda,
             clock,
             port,
@@ -69,9 +81,13 @@ impl Front {
     }
 }
 
-/// What the template's function does to each request, before its origin is chosen. The tests hold the two against each
-/// other.
-pub(crate) fn first_of_all<T>(request: &mut http::Request<T>) {
+/// Whether a path is none that an executor could have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NoSuchPath;
+
+/// What the template's function does to each request. The path that chooses the origin is the one before that. The tests
+/// hold the two against each other.
+fn first_of_all<T>(request: &mut http::Request<T>) -> Result<(), NoSuchPath> {
     let is_stream = is_stream(request.uri().path());
     let headers = request.headers_mut();
     headers.remove(MOVED);
@@ -81,6 +97,29 @@ pub(crate) fn first_of_all<T>(request: &mut http::Request<T>) {
     if is_stream && let Some(key) = headers.remove(AUTHORIZATION) {
         headers.insert(MOVED, key);
     }
+    let executor = request.uri().path().strip_prefix(EXECUTORS);
+    if let Some(executor) = executor {
+        let query = request.uri().query().unwrap_or_default();
+        *request.uri_mut() = of_executor(executor, query).ok_or(NoSuchPath)?;
+    }
+    Ok(())
+}
+
+/// The target by which the WebSocket API knows an executor: it has no paths. A client's own `executor` is dropped.
+fn of_executor(executor: &str, query: &str) -> Option<Uri> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.~-".contains(c);
+    if executor.is_empty() || !executor.chars().all(plain) {
+        return None;
+    }
+    let name = |pair: &&str| decoded(pair.split('=').next().unwrap_or_default()) != "executor";
+    let kept = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .filter(name);
+    let parameter = format!("executor={executor}");
+    let query: Vec<&str> = kept.chain([parameter.as_str()]).collect();
+    let target: PathAndQuery = format!("/?{}", query.join("&")).parse().ok()?;
+    Some(Uri::from(target))
 }
 
 fn is_stream(path: &str) -> bool {
@@ -95,29 +134,43 @@ async fn handle(State(front): State<Arc<Front>>, mut request: Request<Body>) -> 
         let why = "Forbidden: the local cloud only answers programs of this machine that call it by its own name";
         return answer::refusal(StatusCode::FORBIDDEN, "forbidden", why);
     }
-    first_of_all(&mut request);
-    let path = request.uri().path().to_owned();
-    let Some(function) = front.spec.stream(&path).map(str::to_owned) else {
-        return match front.api.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
-    };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let origin = front.spec.origin(request.uri().path()).cloned();
+    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+    if origin.is_some() && !is_get {
         let why = "This path takes GET only.";
         return answer::refusal(StatusCode::FORBIDDEN, "forbidden", why);
     }
-    if !front.may_invoke(&function) {
+    if first_of_all(&mut request).is_err() {
+        return answer::message(StatusCode::NOT_FOUND, "Not Found");
+    }
+    match origin {
+        None => match front.origins.api.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        Some(Origin::Stream(function)) => stream(&front, &function, request).await,
+        Some(Origin::Sockets { api, path }) => {
+            let sockets = front.origins.sockets.as_ref();
+            match sockets.filter(|it| it.is(&api, &path) && request.uri().path() == "/") {
+                Some(sockets) => sockets.handshake(request).await,
+                None => answer::message(StatusCode::FORBIDDEN, "Forbidden"),
+            }
+        }
+    }
+}
+
+async fn stream(front: &Front, function: &str, request: Request<Body>) -> Response {
+    if !front.may_invoke(function) {
         return answer::message(StatusCode::FORBIDDEN, "Forbidden");
     }
     let (parts, _) = request.into_parts();
     let found = Found {
         key: "$default".to_owned(),
-        target: function.clone(),
+        target: function.to_owned(),
         parameters: Default::default(),
     };
     let event = event::event(&parts, b"", &found, front.clock.now_ms());
-    match front.lambda.stream(&function, event).await {
+    match front.lambda.stream(function, event).await {
         Ok(response) => response,
         Err(failure) => {
             tracing::error!(
@@ -145,7 +198,7 @@ mod tests {
                 .header("x-towpath-host", "forged.example")
                 .body(())
                 .unwrap();
-            first_of_all(&mut request);
+            first_of_all(&mut request).unwrap();
             let of = |name: &str| {
                 let value = request.headers().get(name);
                 value.map(|value| value.to_str().unwrap().to_owned())
@@ -158,5 +211,40 @@ mod tests {
         assert_eq!(request("/runs/run_1/events"), (key.clone(), None));
         assert_eq!(request("/runs//events/stream"), (key.clone(), None));
         assert_eq!(request("/runs/a/b/events/stream"), (key, None));
+    }
+
+    /// The requests of `tests/lambda/front.mjs`.
+    #[test]
+    fn the_web_socket_api_gets_the_executor_of_the_path_and_no_other() {
+        let made = |target: &str| {
+            let mut request = http::Request::get(target).body(()).unwrap();
+            let made = first_of_all(&mut request);
+            made.map(|()| request.uri().to_string())
+        };
+        for (target, expected) in [
+            (
+                "/ws/executors/e-1?token=twx_1",
+                "/?token=twx_1&executor=e-1",
+            ),
+            ("/ws/executors/e-1", "/?executor=e-1"),
+            (
+                "/ws/executors/e-1?executor=e-2&executor=e-3&%65xecuto%72=e-4&%=twx_1",
+                "/?%=twx_1&executor=e-1",
+            ),
+            ("/ws/executors?executor=x", "/ws/executors?executor=x"),
+            (
+                "/api/ws/executors/e-1?token=x",
+                "/api/ws/executors/e-1?token=x",
+            ),
+        ] {
+            assert_eq!(made(target).as_deref(), Ok(expected), "{target}");
+        }
+        for id in ["", "a/b", "a&token=b", "a%26token=b", "a%20b", "%C3%A4"] {
+            assert_eq!(
+                made(&format!("/ws/executors/{id}?token=x")),
+                Err(NoSuchPath),
+                "{id}"
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The HTTP API: API Gateway's events in, its responses out, under its limits.
 
-mod answer;
+pub(crate) mod answer;
 mod event;
 mod front;
 mod routes;
@@ -18,8 +18,10 @@ use towpath_clock::Clock;
 use crate::lambda::{Kind, Lambda};
 use crate::loopback::{self, Unread};
 use crate::template::{FunctionSpec, Trigger};
-pub(crate) use front::Front;
+pub(crate) use event::query_pairs;
+pub(crate) use front::{Front, Origins};
 use routes::Routes;
+pub(crate) use routes::decoded;
 
 /// The largest body of a request that API Gateway takes, in bytes.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;

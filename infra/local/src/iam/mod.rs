@@ -254,7 +254,7 @@ fn holds(test: &Test, found: Option<&Vec<String>>) -> bool {
 }
 
 /// Whether the text is like the pattern: `*` stands for any text, `?` for one character.
-fn like(pattern: &str, text: &str) -> bool {
+pub(crate) fn like(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);

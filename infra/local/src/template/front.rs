@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Resource;
+use super::{Resource, SocketSpec};
 use crate::error::Error;
 
 /// A CloudFront distribution of the template, as far as the local cloud serves it.
@@ -10,8 +10,42 @@ use crate::error::Error;
 pub(crate) struct FrontSpec {
     /// The ARN of the distribution, as permissions name it.
     pub(crate) arn: String,
-    /// The paths that lead elsewhere than to the HTTP API, in the order in which they are tried, and to which function.
-    pub(crate) streams: Vec<(String, String)>,
+    /// The paths that lead elsewhere than to the HTTP API, in the order in which they are tried, and where they lead.
+    pub(crate) origins: Vec<(String, Origin)>,
+}
+
+/// An origin besides the HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The URL of a function, by its logical id.
+    Stream(String),
+    /// The stage of the WebSocket API of this id, if it is the origin's path.
+    Sockets {
+        /// The id of the API.
+        api: String,
+        /// The path before every path: a `/` and the name of the stage.
+        path: String,
+    },
+}
+
+impl Origin {
+    /// The origin that a description in the template is.
+    fn read(described: &Value, at: &Resource<'_>) -> Option<Self> {
+        let domain = described.get("DomainName")?.as_str()?;
+        let path = described.get("OriginPath").and_then(Value::as_str);
+        if let (Some(function), None) = (domain.strip_suffix(FUNCTION_URL), path) {
+            return Some(Self::Stream(function.to_owned()));
+        }
+        let socket_api = |(id, resource): (&String, &Value)| {
+            let is_one = resource.get("Type")? == "AWS::ApiGatewayV2::Api";
+            let name = at.scope.name(id, id).ok().filter(|_| is_one)?;
+            (domain == SocketSpec::host(&name)).then_some(name)
+        };
+        Some(Self::Sockets {
+            api: at.scope.resources.iter().find_map(socket_api)?,
+            path: path?.to_owned(),
+        })
+    }
 }
 
 /// A permission of a service to invoke a function.
@@ -52,17 +86,21 @@ impl FrontSpec {
         }
         let list = |name: &str| config.get(name).and_then(Value::as_array).cloned();
         let origins = list("Origins").unwrap_or_default();
-        let origin = |behavior: &Value| -> Option<String> {
-            let id = behavior.get("TargetOriginId")?.as_str()?;
-            let origin = origins.iter().find(|origin| origin["Id"] == id)?;
-            Some(origin.get("DomainName")?.as_str()?.to_owned())
+        let origin = |behavior: &Value| -> Option<Value> {
+            let id = behavior.get("TargetOriginId")?;
+            let origin = origins.iter().find(|origin| origin.get("Id") == Some(id));
+            origin.cloned()
         };
         let default = config
             .get("DefaultCacheBehavior")
             .cloned()
             .unwrap_or_default();
-        let api = origin(&default).is_some_and(|domain| domain.contains(".execute-api."));
-        if !api {
+        let is_api = |origin: Value| {
+            let domain = origin.get("DomainName").and_then(Value::as_str);
+            domain.is_some_and(|domain| domain.contains(".execute-api."))
+                && Origin::read(&origin, at).is_none()
+        };
+        if !origin(&default).is_some_and(is_api) {
             let message = "the local cloud's default origin is the HTTP API";
             return Err(wrong("DefaultCacheBehavior", message));
         }
@@ -71,36 +109,33 @@ impl FrontSpec {
                 "a function on viewer-request is missing, which drops what only the front may say";
             return Err(wrong("DefaultCacheBehavior", message));
         }
-        let mut streams = Vec::new();
+        let mut lead = Vec::new();
         for behavior in list("CacheBehaviors").unwrap_or_default() {
             let pattern = behavior.get("PathPattern").and_then(Value::as_str);
-            let target = origin(&behavior);
-            let target = target
-                .as_deref()
-                .and_then(|domain| domain.strip_suffix(FUNCTION_URL));
+            let target = origin(&behavior).and_then(|origin| Origin::read(&origin, at));
             match (pattern, target) {
                 (Some(pattern), Some(target)) if has_function(&behavior) => {
-                    streams.push((pattern.to_owned(), target.to_owned()));
+                    lead.push((pattern.to_owned(), target));
                 }
                 _ => {
-                    let message = "the local cloud knows behaviors of a PathPattern, with a function on viewer-request, whose origin is a function URL";
+                    let message = "the local cloud knows behaviors of a PathPattern, with a function on viewer-request, whose origin is a function URL, or a WebSocket API with its stage as OriginPath";
                     return Err(wrong("CacheBehaviors", message));
                 }
             }
         }
         Ok(Self {
             arn: at.scope.attribute(at.id, "Arn", &at.place(""))?,
-            streams,
+            origins: lead,
         })
     }
 
-    /// The function that a path leads to, if it is not the HTTP API.
-    pub(crate) fn stream(&self, path: &str) -> Option<&str> {
+    /// The origin that a path leads to, if it is not the HTTP API.
+    pub(crate) fn origin(&self, path: &str) -> Option<&Origin> {
         let found = self
-            .streams
+            .origins
             .iter()
             .find(|(pattern, _)| matches(pattern, path));
-        found.map(|(_, function)| function.as_str())
+        found.map(|(_, origin)| origin)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::SocketSpec;
 use crate::error::Error;
 
 /// The account of everything here. No real account has this number.
@@ -20,6 +21,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) resources: &'a Map<String, Value>,
     /// The URL of the HTTP API.
     pub(crate) api_url: &'a str,
+    /// The URL of AWS's services.
+    pub(crate) aws_url: &'a str,
 }
 
 impl Scope<'_> {
@@ -185,11 +188,26 @@ impl Scope<'_> {
             rest = after;
         }
         result.push_str(rest);
-        // There is no TLS on loopback.
-        if let Some(host) = self.api_url.strip_prefix("http://") {
-            result = result.replace(&format!("https://{host}"), self.api_url);
+        Ok(Some(self.on_loopback(result).into()))
+    }
+
+    /// A text with the addresses that things have here: there is no TLS on loopback, and what AWS serves at a host of its
+    /// own has a port here.
+    fn on_loopback(&self, mut text: String) -> String {
+        let host = |url: &str| url.strip_prefix("http://").unwrap_or(url).to_owned();
+        let (api, aws) = (host(self.api_url), host(self.aws_url));
+        for (secure, plain) in [("https", "http"), ("wss", "ws")] {
+            text = text.replace(&format!("{secure}://{api}"), &format!("{plain}://{api}"));
+            for (id, resource) in self.resources {
+                if resource.get("Type") == Some(&Value::from("AWS::ApiGatewayV2::Api"))
+                    && let Ok(name) = self.name(id, id)
+                {
+                    let theirs = format!("{secure}://{}", SocketSpec::host(&name));
+                    text = text.replace(&theirs, &format!("{plain}://{aws}"));
+                }
+            }
         }
-        Ok(Some(result.into()))
+        text
     }
 
     fn reference(&self, name: &str, place: &str) -> Result<Value, Error> {
@@ -305,6 +323,7 @@ impl Scope<'_> {
             "AWS::S3::Bucket" => "BucketName",
             "AWS::SQS::Queue" => "QueueName",
             "AWS::SecretsManager::Secret" | "AWS::CodeBuild::Project" => "Name",
+            "AWS::ApiGatewayV2::Stage" => "StageName",
             _ => "",
         };
         match self
@@ -350,6 +369,7 @@ mod tests {
     fn resolved(value: &Value) -> Result<Option<Value>, Error> {
         let resources = json!({
             "Runs": {"Type": "AWS::DynamoDB::Table", "Properties": {}},
+            "Sockets": {"Type": "AWS::ApiGatewayV2::Api", "Properties": {"Name": "any"}},
             "Machine": {"Type": "AWS::Serverless::StateMachine", "Properties": {"Name": {"Fn::Sub": "${AWS::StackName}-run"}}},
         });
         let conditions = json!({"HasEmail": {"Fn::Not": [{"Fn::Equals": [{"Ref": "Email"}, ""]}]}});
@@ -358,6 +378,7 @@ mod tests {
             conditions: conditions.as_object().unwrap(),
             resources: resources.as_object().unwrap(),
             api_url: "http://127.0.0.1:1",
+            aws_url: "http://127.0.0.1:2",
         };
         scope.resolve(value, "here")
     }
@@ -381,6 +402,10 @@ mod tests {
             (
                 json!({"Fn::Sub": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-run"}),
                 json!(machine),
+            ),
+            (
+                json!({"Fn::Sub": "wss://${Sockets}.execute-api.${AWS::Region}.${AWS::URLSuffix}/live"}),
+                json!("ws://127.0.0.1:2/live"),
             ),
             (
                 json!({"Fn::Select": [1, {"Fn::Split": [":", "a:b"]}]}),

@@ -7,9 +7,11 @@
 mod front;
 mod function;
 mod intrinsics;
+mod machine;
 mod policy;
 mod project;
 mod secret;
+mod socket;
 mod table;
 mod yaml;
 
@@ -19,12 +21,15 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-pub(crate) use front::{FrontSpec, PermissionSpec};
+pub(crate) use front::{FrontSpec, Origin, PermissionSpec};
 use intrinsics::Scope;
 pub(crate) use intrinsics::{ACCOUNT, REGION, STACK, arn};
+pub(crate) use machine::Machine;
 pub(crate) use policy::{Effect, Policy, Quantifier, Statement, Test};
 pub(crate) use project::ProjectSpec;
 pub(crate) use secret::SecretSpec;
+use socket::SocketParts;
+pub(crate) use socket::SocketSpec;
 pub(crate) use table::Table;
 
 use crate::error::Error;
@@ -77,6 +82,7 @@ pub(crate) struct Stack {
     pub(crate) secrets: Vec<SecretSpec>,
     pub(crate) projects: Vec<ProjectSpec>,
     pub(crate) front: Option<FrontSpec>,
+    pub(crate) sockets: Option<SocketSpec>,
     pub(crate) permissions: Vec<PermissionSpec>,
     /// The names of the buckets.
     pub(crate) buckets: Vec<String>,
@@ -130,19 +136,9 @@ pub(crate) enum Trigger {
     },
 }
 
-/// A state machine.
-#[derive(Debug)]
-pub(crate) struct Machine {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) arn: String,
-    /// The definition of the state machine, with the substitutions made.
-    pub(crate) definition: Value,
-}
-
 impl Stack {
-    /// Reads a template. `api_url` is the URL that its HTTP API will have.
-    pub(crate) fn load(path: &Path, api_url: &str) -> Result<Self, Error> {
+    /// Reads a template. `api_url` is the URL that its HTTP API will have, `aws_url` that of AWS's services.
+    pub(crate) fn load(path: &Path, api_url: &str, aws_url: &str) -> Result<Self, Error> {
         let text = read(path)?;
         let syntax = |message| Error::Syntax {
             path: path.to_owned(),
@@ -190,6 +186,7 @@ impl Stack {
             conditions: &conditions,
             resources: &resources,
             api_url,
+            aws_url,
         };
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut stack = Self::of_resources(&scope, &section("Globals")?, folder)?;
@@ -221,19 +218,25 @@ impl Stack {
             secrets: Vec::new(),
             projects: Vec::new(),
             front: None,
+            sockets: None,
             permissions: Vec::new(),
             buckets: Vec::new(),
             policies: BTreeMap::new(),
             roles: BTreeMap::new(),
             outputs: BTreeMap::new(),
         };
+        let mut sockets = SocketParts::default();
         for (id, resource) in scope.resources {
             let at = Resource::new(scope, id, resource)?;
             if !at.exists()? {
                 continue;
             }
-            stack.resource(&at, globals.get("Function"), folder)?;
+            match SocketParts::has(at.kind) {
+                true => sockets.read(&at)?,
+                false => stack.resource(&at, globals.get("Function"), folder)?,
+            }
         }
+        stack.sockets = sockets.finish()?;
         Ok(stack)
     }
 
@@ -273,64 +276,6 @@ impl Stack {
                 return Err(Error::template(at.place(""), message));
             }
         }
-        Ok(())
-    }
-
-    fn machine(&mut self, at: &Resource<'_>, folder: &Path) -> Result<(), Error> {
-        let properties = at.properties()?;
-        let understood = [
-            "Name",
-            "Type",
-            "DefinitionUri",
-            "DefinitionSubstitutions",
-            "Policies",
-        ];
-        at.only(
-            &properties,
-            &understood,
-            &["Tracing", "Logging", "Tags", "AutoPublishAlias"],
-        )?;
-        if properties
-            .get("Type")
-            .is_some_and(|kind| kind != "STANDARD")
-        {
-            return Err(Error::template(
-                at.place("Type"),
-                "the local cloud has STANDARD state machines only",
-            ));
-        }
-        let uri = at.text(&properties, "DefinitionUri")?;
-        let path = folder.join(uri);
-        let mut text = read(&path)?;
-        for (name, value) in at.map(&properties, "DefinitionSubstitutions")? {
-            // The value stands inside a JSON string; ARNs need no escapes.
-            let place = at.place(&format!("DefinitionSubstitutions.{name}"));
-            let value = value
-                .as_str()
-                .ok_or_else(|| Error::template(place, "must be a text"))?;
-            text = text.replace(&format!("${{{name}}}"), value);
-        }
-        let definition = serde_json::from_str(&text).map_err(|error| Error::Syntax {
-            path: path.clone(),
-            message: error.to_string(),
-        })?;
-        if let Some((_, rest)) = text.split_once("${") {
-            let name = rest.split('}').next().unwrap_or_default();
-            let message = format!("{} uses ${{{name}}}, which is not given", path.display());
-            return Err(Error::template(
-                at.place("DefinitionSubstitutions"),
-                message,
-            ));
-        }
-        let name = at.scope.name(at.id, &at.place("Name"))?;
-        self.role(at, &properties, &name)?;
-        let arn = arn("states", &format!("stateMachine:{name}"));
-        self.machines.push(Machine {
-            id: at.id.to_owned(),
-            name,
-            arn,
-            definition,
-        });
         Ok(())
     }
 
