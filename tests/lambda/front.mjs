@@ -7,9 +7,13 @@ const template = readFileSync(new URL('../../infra/template.yaml', import.meta.u
 const [, code] = template.match(/FunctionCode: \|\n((?: {8}.*\n|\n)+)/);
 const handler = new Function(`${code}; return handler;`)();
 
-function seen(uri, headers) {
+function asked(uri, headers, querystring) {
   const given = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, { value }]));
-  const made = handler({ request: { method: 'GET', uri, headers: given } }).headers;
+  return handler({ request: { method: 'GET', uri, headers: given, querystring } });
+}
+
+function seen(uri, headers) {
+  const made = asked(uri, headers, {}).headers;
   return Object.fromEntries(Object.entries(made).map(([name, { value }]) => [name, value]));
 }
 
@@ -31,4 +35,25 @@ for (const [uri, expected] of [
   assert.deepEqual(seen(uri, sent), expected, uri);
 }
 assert.deepEqual(seen('/runs/run_1/events/stream', { host: 'h' }), { host: 'h', 'x-towpath-host': 'h' });
+
+// The WebSocket API gets the executor of the path, and no other.
+const token = { value: 'twx_1' };
+for (const [uri, given, expected] of [
+  ['/ws/executors/e-1', { token }, { uri: '/', querystring: { token, executor: { value: 'e-1' } } }],
+  ['/ws/executors/e-1', {}, { uri: '/', querystring: { executor: { value: 'e-1' } } }],
+  [
+    '/ws/executors/e-1',
+    { executor: { value: 'e-2', multiValue: [{ value: 'e-2' }, { value: 'e-3' }] }, '%65xecuto%72': { value: 'e-4' }, '%': token },
+    { uri: '/', querystring: { '%': token, executor: { value: 'e-1' } } },
+  ],
+  ['/ws/executors', { executor: token }, { uri: '/ws/executors', querystring: { executor: token } }],
+  ['/api/ws/executors/e-1', { token }, { uri: '/api/ws/executors/e-1', querystring: { token } }],
+]) {
+  const { uri: made, querystring } = asked(uri, sent, given);
+  assert.deepEqual({ uri: made, querystring }, expected, uri);
+}
+for (const id of ['', 'a/b', 'a&token=b', 'a%26token=b', 'a b', 'ä']) {
+  assert.equal(asked(`/ws/executors/${id}`, sent, { token }).statusCode, 404, id);
+}
+assert.equal(asked('/ws/executors/e-1', sent, {}).headers.authorization.value, 'Bearer twk_1');
 console.log('the front function does what the local front does');
