@@ -186,12 +186,13 @@ async fn send(
     clock: &Clock,
 ) -> End {
     while let Some(message) = queue.recv().await {
+        // Before it is sent: whoever has received it may rely on it.
+        activity.now(clock);
         for frame in frames(&message) {
             if let Err(error) = sink.send(Message::Frame(frame)).await {
                 return End::of(&error);
             }
         }
-        activity.now(clock);
     }
     deleted_end()
 }

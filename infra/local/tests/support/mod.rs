@@ -2,6 +2,8 @@
 #![allow(dead_code)] // Each test file uses a part of it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Clippy does not see that these are tests.
 
+pub(crate) mod sockets;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
