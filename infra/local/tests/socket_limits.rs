@@ -155,11 +155,26 @@ async fn no_connection_outlives_two_hours() {
 
 #[tokio::test]
 async fn a_connection_goes_once_whoever_closes_it() {
+    const ROUNDS: usize = 40;
+
     let mut bench = Bench::new().await;
     let connections = bench.connections("Socket");
-    let (mut gone, mut count) = (BTreeMap::<String, u32>::new(), 0);
-    for round in 0..40 {
-        let (mut socket, id) = bench.connected().await;
+    let mut gone = BTreeMap::<String, u32>::new();
+    let mut take = |event: &Value| {
+        if event["requestContext"]["eventType"] == "DISCONNECT" {
+            *gone.entry(connection(event)).or_default() += 1;
+        }
+        gone.len()
+    };
+    for round in 0..ROUNDS {
+        let mut socket = bench.dial("e-1").await.unwrap();
+        let id = loop {
+            let event = patiently(bench.told.recv()).await.unwrap();
+            take(&event);
+            if event["requestContext"]["eventType"] == "CONNECT" {
+                break connection(&event);
+            }
+        };
         // The client, a function, the idle time, and a client without a word, in every pair.
         let by_client = async {
             if round % 4 == 0 {
@@ -178,15 +193,11 @@ async fn a_connection_goes_once_whoever_closes_it() {
             }
         };
         tokio::join!(by_client, by_function);
-        count += 1;
     }
-    let mut take = |event: &Value| {
-        if event["requestContext"]["eventType"] == "DISCONNECT" {
-            *gone.entry(connection(event)).or_default() += 1;
-        }
-        gone.len()
-    };
-    while take(&patiently(bench.told.recv()).await.unwrap()) < count {}
+    while take(&Value::Null) < ROUNDS {
+        let event = patiently(bench.told.recv()).await.unwrap();
+        take(&event);
+    }
     // Whatever else was told until another connection came and went.
     let (mut socket, last) = {
         let socket = bench.dial("e-1").await.unwrap();

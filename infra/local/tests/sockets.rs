@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use support::sockets::{
