@@ -3,6 +3,7 @@
 //! A binary of `src/bin` wires one handler to the Lambda runtime; the local cloud calls the same handlers in process.
 
 pub mod advance;
+pub mod executor_socket;
 pub mod poll_gate;
 pub mod poll_job;
 pub mod settle;

@@ -46,6 +46,7 @@ ANSWERS = {
     "resolve-decision": status(401),
     "runner": status(401),
     "poll": status(401),
+    "executor-socket": status(401),
     "admin": status(401),
     "events": status(401),
 }

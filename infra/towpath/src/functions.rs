@@ -127,7 +127,7 @@ impl Function for Mortal {
 
 /// Every function of the template.
 pub(crate) fn all(shared: &Shared) -> Functions {
-    let actions: [(&str, Act); 5] = [
+    let actions: [(&str, Act); 6] = [
         ("AdvanceFunction", |app, event| {
             Box::pin(async {
                 towpath_functions::advance::handle(app, event)
@@ -158,6 +158,9 @@ pub(crate) fn all(shared: &Shared) -> Functions {
         }),
         ("TickFunction", |app, event| {
             Box::pin(towpath_functions::tick::handle(app, event))
+        }),
+        ("ExecutorSocketFunction", |app, event| {
+            Box::pin(towpath_functions::executor_socket::handle(app, event))
         }),
     ];
     let routers: [(&str, Route); 6] = [

@@ -275,7 +275,13 @@ impl Registrar {
     }
 
     async fn close(&self, connection: Option<&str>) {
-        let Some(connection) = connection else { return };
+        if let Some(connection) = connection {
+            self.hang_up(connection).await;
+        }
+    }
+
+    /// Closes a socket, whoever is at its other end.
+    pub async fn hang_up(&self, connection: &str) {
         if let Err(Unreadable(why)) = self.ports.sockets.close(connection).await {
             tracing::warn!(connection, "a socket could not be closed: {why}");
         }

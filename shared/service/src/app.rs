@@ -16,6 +16,7 @@ use towpath_table::DynamoTable;
 
 use crate::jobs::Jobs;
 use crate::outbox::Outbox;
+use crate::sockets::ApiSockets;
 use crate::stops::Stops;
 use crate::{
     Access, AgentSecrets, Answers, Config, Driver, Error, FirstKey, JobEvent, News, Poll, Random,
@@ -181,7 +182,10 @@ impl App {
             )
         });
         let builds = codebuild.clone().map(|it| Arc::new(it) as Arc<dyn Runtime>);
-        let sockets: Arc<dyn Sockets> = Arc::new(NoSockets);
+        let sockets: Arc<dyn Sockets> = match &config.sockets {
+            Some(url) => Arc::new(ApiSockets(clients.connections(url))),
+            None => Arc::new(NoSockets),
+        };
         let news = News::Bus(clients.event_bus.clone());
         let executors = Executors::new(ExecutorPorts::new(
             &store,

@@ -38,6 +38,9 @@ pub struct Config {
     pub commands: Option<String>,
     /// The name of the CodeBuild project that jobs run in: `CODEBUILD_PROJECT`. Without it, there is no such runtime.
     pub codebuild: Option<String>,
+    /// The URL by which messages are sent over the sockets of executors, `EXECUTOR_SOCKETS`: that of the management API of
+    /// the WebSocket API's stage. Without it executors are told nothing, and poll.
+    pub sockets: Option<String>,
     /// The directory of the jobs of the process runtime, `TOWPATH_JOBS`, and the program that supervises them,
     /// `TOWPATH_SUPERVISOR`. Both are set by the local cloud; elsewhere there is no such runtime.
     pub processes: Option<(PathBuf, PathBuf)>,
@@ -71,6 +74,7 @@ impl Config {
             secrets_key: lookup("SECRETS_KEY_ARN"),
             commands: lookup("TOWPATH_RUNTIME").filter(|kind| !kind.is_empty()),
             codebuild: lookup("CODEBUILD_PROJECT").filter(|name| !name.is_empty()),
+            sockets: lookup("EXECUTOR_SOCKETS").filter(|url| !url.is_empty()),
             processes: lookup("TOWPATH_JOBS")
                 .map(PathBuf::from)
                 .zip(lookup("TOWPATH_SUPERVISOR").map(PathBuf::from)),
