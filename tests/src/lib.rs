@@ -14,6 +14,7 @@ pub mod story;
 mod traces;
 mod waiting;
 pub mod watch;
+pub mod workers;
 mod world;
 
 pub use asking::{Answer, ask};

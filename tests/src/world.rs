@@ -102,6 +102,11 @@ impl Worlds {
         }
     }
 
+    /// The program that supervises jobs, which is the whole `towpath` command.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Makes the world.
     pub async fn start(&self) -> World {
         // 2026-01-01T00:00:00Z

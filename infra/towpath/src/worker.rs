@@ -17,6 +17,13 @@ pub(crate) struct Options {
     /// The address of the deployment, or of a `towpath dev`: TOWPATH_SERVER.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// The URL of the deployment's sockets, where they are not at its address: the output ExecutorSocketUrl of its stack, or
+    /// TOWPATH_SOCKET_URL.
+    #[arg(long, value_name = "URL", conflicts_with = "poll")]
+    socket_url: Option<String>,
+    /// Ask for missions again and again, and open no socket: for networks that let none through.
+    #[arg(long)]
+    poll: bool,
     /// The file that holds the key which enrols executors, needed once: TOWPATH_ENROLMENT_KEY_FILE, or the key itself in
     /// TOWPATH_ENROLMENT_KEY.
     #[arg(long, value_name = "FILE")]
@@ -51,6 +58,8 @@ pub(crate) struct Options {
 #[serde(deny_unknown_fields, default)]
 struct FileSettings {
     server: Option<String>,
+    socket_url: Option<String>,
+    poll: bool,
     enrolment_key_file: Option<PathBuf>,
     name: Option<String>,
     capabilities: Vec<String>,
@@ -161,9 +170,12 @@ fn settings(options: Options, lookup: impl Fn(&str) -> Option<String>) -> Result
         }
     };
     let server = options.server.or_else(|| lookup("TOWPATH_SERVER"));
+    let sockets = options.socket_url.or_else(|| lookup("TOWPATH_SOCKET_URL"));
     let name = options.name.or_else(|| lookup("TOWPATH_WORKER_NAME"));
     Ok(Settings {
         server: server.or(file.server).unwrap_or_else(|| USUAL.to_owned()),
+        sockets: sockets.or(file.socket_url),
+        poll: options.poll || file.poll,
         enrolment,
         name: name.or(file.name).unwrap_or_else(machine),
         capabilities,

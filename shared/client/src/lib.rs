@@ -1,5 +1,7 @@
 //! A client of the public API.
 
+mod upgrade;
+
 use bytes::Bytes;
 use http::header::LOCATION;
 use http::request::Builder;
@@ -18,6 +20,8 @@ use sha2::{Digest, Sha256};
 use towpath_api_types::{ArtifactLink, OutputText, Problem};
 use towpath_auth::Key;
 use towpath_engine::Artifact;
+
+pub use upgrade::Switched;
 
 /// A client of one deployment, with one key.
 #[derive(Clone)]

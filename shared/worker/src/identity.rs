@@ -77,7 +77,7 @@ impl Identity {
 }
 
 /// A random UUID, version 4.
-fn new_uuid() -> Result<String, Error> {
+pub(crate) fn new_uuid() -> Result<String, Error> {
     let mut bits = [0_u8; 16];
     getrandom::fill(&mut bits)
         .map_err(|_| Error::Refused("the system gives no random bits".to_owned()))?;

@@ -1,6 +1,7 @@
 //! `towpath worker`: a machine that takes missions, and carries each out with a command.
 //!
-//! It registers under an identity of its own, asks for missions, and carries out as many at once as it has slots for. A
+//! It registers under an identity of its own, opens a socket, or polls where it gets none, and carries out as many missions
+//! at once as it has slots for. A
 //! mission of a run is carried out as a build's runner would: the job's manifest is fetched, the command runs under a
 //! supervisor, what it prints is told as events, and its answer and files are handed in. A caller's own mission has no job:
 //! the command's answer is the mission's summary.
@@ -15,34 +16,35 @@
 //! | `jobs/` | the folders of the commands, each with a supervisor that outlives the worker |
 
 mod identity;
+mod inbox;
 mod link;
 mod mission;
 mod missions;
+mod socket;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use towpath_auth::Secret;
 
 use crate::identity::Identity;
-use crate::link::{Link, Lost};
+use crate::inbox::Inbox;
+use crate::link::Link;
 use crate::missions::Missions;
-
-/// The time without an answer after which the deployment may have taken the worker for silent.
-const SILENT: Duration = Duration::from_secs(60);
-/// The pause before a poll that failed is made again; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::socket::Address;
 
 /// What a worker is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The address of the deployment.
     pub server: String,
+    /// The URL of the deployment's sockets, to whose end the worker's identity is added. `None`: they are at the
+    /// deployment's address.
+    pub sockets: Option<String>,
+    /// Whether the worker only polls, and opens no socket.
+    pub poll: bool,
     /// The key that enrols executors, for the first start.
     pub enrolment: Option<Secret>,
     /// The name of the worker, for people.
@@ -106,67 +108,23 @@ pub async fn run(options: Options, ended: impl Future<Output = ()>) -> Result<()
         options.slots
     ));
     let mut missions = Missions::open(&options, link.clone())?;
-    missions.reconnect().await;
+    let address = (!options.poll).then(|| Address::of(&options.server, options.sockets.as_deref()));
+    let mut inbox = Inbox::new(link, address);
     tokio::pin!(ended);
-    let mut polling = Polling::default();
     loop {
-        tokio::select! {
+        let came = tokio::select! {
             () = &mut ended => break,
-            polled = polling.poll(&link) => match polled {
-                Ok(messages) => {
-                    if std::mem::take(&mut polling.was_silent) {
-                        missions.reconnect().await;
-                    }
-                    polling.acknowledged.clear();
-                    for message in messages {
-                        polling.acknowledged.extend(missions.take(&message).await?);
-                    }
-                }
-                Err(Lost::Refused(why)) => return Err(Error::Refused(why)),
-                Err(Lost::NoAnswer(why)) => polling.wait(&why).await,
-            },
+            came = inbox.next() => came.map_err(Error::Refused)?,
+        };
+        if came.returned {
+            missions.reconnect().await;
+        }
+        for message in came.messages {
+            inbox.keep(missions.take(&message).await?);
         }
     }
     missions.lay_down().await;
     Ok(())
-}
-
-/// The state of the polls.
-struct Polling {
-    acknowledged: Vec<String>,
-    answered: Instant,
-    was_silent: bool,
-    pause: Duration,
-}
-
-impl Default for Polling {
-    fn default() -> Self {
-        Self {
-            acknowledged: Vec::new(),
-            answered: Instant::now(),
-            was_silent: false,
-            pause: PAUSE,
-        }
-    }
-}
-
-impl Polling {
-    async fn poll(&mut self, link: &Link) -> Result<Vec<Value>, Lost> {
-        let polled = link.claim(&self.acknowledged).await?;
-        self.was_silent |= self.answered.elapsed() > SILENT;
-        self.answered = Instant::now();
-        self.pause = PAUSE;
-        Ok(polled)
-    }
-
-    async fn wait(&mut self, why: &str) {
-        note(&format!("{why}; it is tried again"));
-        // Not all workers at once, after a deployment was away.
-        let mut bits = [0_u8; 1];
-        let share = getrandom::fill(&mut bits).map_or(255, |()| u32::from(bits[0]));
-        tokio::time::sleep(self.pause / 2 + self.pause / 512 * share).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
 }
 
 /// Makes sure that no other worker uses the folder.

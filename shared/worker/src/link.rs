@@ -1,6 +1,6 @@
 //! The worker's side of the executor contract.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -10,7 +10,9 @@ use towpath_auth::Secret;
 use towpath_client::Client;
 use towpath_executors::{Instant, RegisterResponse};
 
-use crate::identity::Identity;
+use crate::identity::{Identity, new_uuid};
+use crate::inbox::Pause;
+use crate::socket::Line;
 use crate::{Error, Options, note};
 
 /// The longest time that a poll waits for messages, in seconds.
@@ -26,6 +28,17 @@ struct Inner {
     client: Client,
     executor: String,
     token: RwLock<Secret>,
+    /// What speaks over the socket that is open.
+    line: RwLock<Option<Line>>,
+}
+
+/// What became of a message of the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The deployment has it.
+    Taken,
+    /// It does not count, for this reason.
+    Refused(String),
 }
 
 /// The reason a request brought nothing.
@@ -49,7 +62,7 @@ impl Link {
     pub(crate) async fn register(options: &Options, mut identity: Identity) -> Result<Self, Error> {
         let client = Client::new(&options.server, None);
         let said = registration(options, &identity.executor);
-        let mut pause = crate::PAUSE;
+        let mut pause = Pause::default();
         loop {
             let proof = identity.token.as_ref().or(options.enrolment.as_ref());
             let Some(proof) = proof else {
@@ -67,14 +80,25 @@ impl Link {
                         client,
                         executor: identity.executor,
                         token: RwLock::new(Secret::new(read.token)),
+                        line: RwLock::new(None),
                     })));
                 }
                 Err(Lost::Refused(why)) => return Err(Error::Refused(why)),
                 Err(Lost::NoAnswer(why)) => note(&format!("{why}; it is tried again")),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(crate::LONGEST_PAUSE);
+            tokio::time::sleep(pause.next()).await;
         }
+    }
+
+    /// Speaks over this socket from now on; without one, over HTTP.
+    pub(crate) fn set_line(&self, line: Option<Line>) {
+        let mut held = self.0.line.write().unwrap_or_else(PoisonError::into_inner);
+        *held = line;
+    }
+
+    fn line(&self) -> Option<Line> {
+        let held = self.0.line.read().unwrap_or_else(PoisonError::into_inner);
+        held.clone()
     }
 
     /// The identity of the worker.
@@ -84,26 +108,48 @@ impl Link {
 
     /// The worker's token.
     pub(crate) fn token(&self) -> Secret {
-        let token = self.0.token.read();
-        token.map_or_else(|held| held.into_inner().clone(), |token| token.clone())
+        let held = self.0.token.read().unwrap_or_else(PoisonError::into_inner);
+        held.clone()
     }
 
-    /// Asks for messages, and says which of those before the worker has.
-    pub(crate) async fn claim(&self, acknowledged: &[String]) -> Result<Vec<Value>, Lost> {
-        let path = format!("/api/v1/executors/{}/claim?wait={POLL}", self.0.executor);
-        let body = json!({ "ack": acknowledged });
+    /// Asks for messages, waits at most so many seconds for one, and says which of those before the worker has.
+    pub(crate) async fn claim(&self, kept: &[String], wait: u64) -> Result<Vec<Value>, Lost> {
+        let (executor, wait) = (&self.0.executor, wait.min(POLL));
+        let path = format!("/api/v1/executors/{executor}/claim?wait={wait}");
+        let body = json!({ "ack": kept });
         let answer = send(&self.0.client, Method::POST, &path, &self.token(), &body).await?;
         let messages = answer.get("messages").and_then(Value::as_array);
         Ok(messages.cloned().unwrap_or_default())
     }
 
-    /// Tells an event of a mission. `Ok(Some(why))`: it does not count, for this reason.
+    /// Sends a message over the socket. `None`: there is no socket, or no answer.
+    pub(crate) async fn say(&self, mut message: Value) -> Option<Verdict> {
+        let line = self.line()?;
+        let id = new_uuid().ok()?;
+        message.as_object_mut()?.insert("id".to_owned(), json!(id));
+        line.tell(&id, &message).await
+    }
+
+    /// Tells an event, over the socket or else over HTTP.
     pub(crate) async fn tell(
         &self,
         event: &str,
         mission: Option<&str>,
         data: Value,
-    ) -> Result<Option<String>, Lost> {
+    ) -> Result<Verdict, Lost> {
+        let message = self.event(event, mission, data);
+        // Told twice it is the same event.
+        if let Some(verdict) = self.say(message.clone()).await {
+            return Ok(verdict);
+        }
+        let path = format!("/api/v1/executors/{}/events", self.0.executor);
+        let body = json!({ "messages": [message] });
+        let answer = send(&self.0.client, Method::POST, &path, &self.token(), &body).await?;
+        let refused = answer.pointer("/refused/0/message").and_then(Value::as_str);
+        Ok(refused.map_or(Verdict::Taken, |why| Verdict::Refused(why.to_owned())))
+    }
+
+    fn event(&self, event: &str, mission: Option<&str>, data: Value) -> Value {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
         let mut message = json!({
@@ -115,25 +161,20 @@ impl Link {
         if let (Some(message), Some(mission)) = (message.as_object_mut(), mission) {
             message.insert("mission_id".to_owned(), json!(mission));
         }
-        let path = format!("/api/v1/executors/{}/events", self.0.executor);
-        let body = json!({ "messages": [message] });
-        let answer = send(&self.0.client, Method::POST, &path, &self.token(), &body).await?;
-        let refused = answer.pointer("/refused/0/message").and_then(Value::as_str);
-        Ok(refused.map(str::to_owned))
+        message
     }
 
     /// Tells an event of a mission until it is taken, or does not count.
     pub(crate) async fn tell_surely(&self, event: &str, mission: &str, data: &Value) {
-        let mut pause = crate::PAUSE;
+        let mut pause = Pause::default();
         loop {
             match self.tell(event, Some(mission), data.clone()).await {
-                Ok(None) => return,
-                Ok(Some(why)) | Err(Lost::Refused(why)) => {
+                Ok(Verdict::Taken) => return,
+                Ok(Verdict::Refused(why)) | Err(Lost::Refused(why)) => {
                     return note(&format!("{mission}: {event} does not count: {why}"));
                 }
-                Err(Lost::NoAnswer(_)) => tokio::time::sleep(pause).await,
+                Err(Lost::NoAnswer(_)) => tokio::time::sleep(pause.next()).await,
             }
-            pause = (pause * 2).min(crate::LONGEST_PAUSE);
         }
     }
 }

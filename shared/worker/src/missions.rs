@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use towpath_runner::{Orders, write_durably};
 
-use crate::link::Link;
+use crate::link::{Link, Verdict};
 use crate::mission::{Mission, folder_name};
 use crate::{Error, Options, note};
 
@@ -64,8 +64,8 @@ impl Missions {
         let owned: Vec<&String> = self.live.keys().collect();
         let resync = json!({ "owned_mission_ids": owned });
         match self.link.tell("executor.resync", None, resync).await {
-            Ok(None) => {}
-            Ok(Some(why)) => note(&format!("the missions could not be told: {why}")),
+            Ok(Verdict::Taken) => {}
+            Ok(Verdict::Refused(why)) => note(&format!("the missions could not be told: {why}")),
             // The next poll finds that out as well, and then they are told.
             Err(_) => return,
         }

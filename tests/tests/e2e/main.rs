@@ -19,6 +19,7 @@ mod runner;
 mod stops;
 mod ticks;
 mod told;
+mod workers;
 
 use towpath_api_types::RunView;
 use towpath_engine::{FailureKind, Status, StepState};

@@ -1,4 +1,10 @@
 //! A cloud with a WebSocket API, and clients of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Clippy does not see that these are tests.
 
 use std::future::Future;
 use std::time::Duration;
