@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -110,23 +110,21 @@ pub struct Network {
 impl Network {
     /// The network to this address, `http://HOST:PORT`.
     pub async fn to(server: &str) -> Self {
-        let server = server.trim_start_matches("http://").to_owned();
+        let server = server
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let is_cut = Arc::new(watch::Sender::new(false));
         let state = Arc::clone(&is_cut);
         tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
+            while let Ok((near, _)) = listener.accept().await {
                 let (server, mut cut) = (server.clone(), state.subscribe());
                 tokio::spawn(async move {
-                    let flow = async {
-                        if let Ok(mut far) = TcpStream::connect(&server).await {
-                            let _ = copy_bidirectional(&mut near, &mut far).await;
-                        }
-                    };
                     // A cut resets what flows, and what is opened meanwhile.
                     tokio::select! {
-                        () = flow => {}
+                        _ = flow(near, address, &server) => {}
                         _ = cut.wait_for(|cut| *cut) => {}
                     }
                 });
@@ -149,4 +147,33 @@ impl Network {
     pub fn mend(&self) {
         self.is_cut.send_replace(false);
     }
+}
+
+/// Moves bytes to the server and back. The server is told its own name in place of the network's: it answers to no other.
+async fn flow(near: TcpStream, address: SocketAddr, server: &str) -> std::io::Result<()> {
+    let far = TcpStream::connect(server).await?;
+    let (mut near_in, mut near_out) = near.into_split();
+    let (mut far_in, mut far_out) = far.into_split();
+    let back = async {
+        tokio::io::copy(&mut far_in, &mut near_out)
+            .await
+            .map(|_| ())
+    };
+    let there = async {
+        let (name, mut held) = (address.to_string().into_bytes(), Vec::new());
+        loop {
+            if near_in.read_buf(&mut held).await? == 0 {
+                return far_out.shutdown().await;
+            }
+            while let Some(at) = held.windows(name.len()).position(|it| it == name) {
+                held.splice(at..at + name.len(), server.bytes());
+            }
+            // The beginning of the name may be at the end of what was read.
+            let begins = (1..name.len()).rev().find(|n| held.ends_with(&name[..*n]));
+            let whole = held.len() - begins.unwrap_or(0);
+            far_out.write_all(&held[..whole]).await?;
+            held.drain(..whole);
+        }
+    };
+    tokio::try_join!(back, there).map(|_| ())
 }

@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::error::Error;
 use crate::tasks::Tasks;
@@ -70,6 +71,8 @@ async fn accept(listener: TcpListener, router: Router) {
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(HEAD_LIMIT);
+    // They end with the front: who is connected would else be served on by what no longer stands.
+    let mut connections = JoinSet::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -83,7 +86,8 @@ async fn accept(listener: TcpListener, router: Router) {
         let connection = http
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        tokio::spawn(async move {
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }

@@ -293,13 +293,18 @@ fn environment(
     let objective = &contract.objective;
     let revision = contract.revision.as_ref();
     let findings = contract.findings.as_ref();
+    // Whoever says everything in the title need not say it again.
+    let whole = match objective.description.trim() {
+        "" => &objective.title,
+        _ => &objective.description,
+    };
     let facts = [
         ("JOB_ID", Some(contract.job.to_string())),
         ("RUN_ID", Some(contract.run.to_string())),
         ("AGENT_KIND", Some(contract.agent_kind.to_string())),
         ("BLOCK", Some(objective.block.clone())),
         ("TITLE", Some(objective.title.clone())),
-        ("OBJECTIVE", Some(objective.description.clone())),
+        ("OBJECTIVE", Some(whole.clone())),
         ("BRANCH", Some(contract.branch.clone())),
         ("FEEDBACK", revision.and_then(|it| it.feedback.clone())),
         ("FINDINGS", findings.and_then(|it| it.summary.clone())),
