@@ -15,6 +15,7 @@ use towpath_engine::{
 use towpath_jobs::Runtime;
 
 use crate::bill::{Bill, Usage};
+use crate::demo_worker::{DemoWorker, on_worker};
 use crate::sample::{self, git};
 use crate::screen::{Screen, indent};
 use crate::standing::{Plan, Standing};
@@ -41,6 +42,9 @@ pub struct Options {
     /// Run the jobs as on AWS: in builds of the local cloud's CodeBuild, through `towpath runner`.
     #[arg(long)]
     codebuild: bool,
+    /// Run the jobs on a worker: this program once more, which dials in over a socket.
+    #[arg(long, conflicts_with = "codebuild")]
+    worker: bool,
     /// Let builds fetch this program as their runner, instead of this one.
     #[arg(long, value_name = "FILE", requires = "codebuild", hide = true)]
     runner: Option<PathBuf>,
@@ -64,6 +68,10 @@ pub async fn demo(options: Options) -> ExitCode {
     let pipeline = match &options.pipeline {
         Some(file) => pipeline_file::read(file),
         None => sample::pipeline(),
+    };
+    let pipeline = match pipeline {
+        Ok(pipeline) if options.worker => on_worker(&pipeline),
+        other => other,
     };
     let pipeline = match pipeline {
         Ok(pipeline) => pipeline,
@@ -120,13 +128,27 @@ async fn run(options: &Options, pipeline: Pipeline) -> Result<u8, String> {
         screen: Screen::new(options.json),
         standing: &standing,
     };
+    let mut worker = match options.worker {
+        true => Some(DemoWorker::start(&standing).await?),
+        false => None,
+    };
+    let worker_ended = async {
+        match &mut worker {
+            Some(worker) => worker.ended().await,
+            None => std::future::pending().await,
+        }
+    };
     let followed = tokio::select! {
         followed = show.follow(pipeline) => followed,
+        why = worker_ended => Err(why),
         code = signals::ended() => {
             show.screen.say("Interrupted: stopping its jobs.");
             Ok(code)
         }
     };
+    if let Some(worker) = worker {
+        worker.end().await;
+    }
     standing.stop().await;
     followed
 }

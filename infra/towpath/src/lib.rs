@@ -15,6 +15,8 @@ pub mod bill;
 #[cfg(feature = "local")]
 pub mod demo;
 #[cfg(feature = "local")]
+mod demo_worker;
+#[cfg(feature = "local")]
 pub mod deploy;
 #[cfg(feature = "local")]
 pub mod dev;

@@ -84,8 +84,10 @@ pub(crate) async fn worker(options: Options) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    // From now on, and not only once missions are taken.
+    let signal = tokio::spawn(signals::ended());
     let ended = async {
-        signals::ended().await;
+        let _ = signal.await;
     };
     match towpath_worker::run(settings, ended).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -99,7 +99,11 @@ fn note(what: &str) {
 pub async fn run(options: Options, ended: impl Future<Output = ()>) -> Result<(), Error> {
     let _alone = alone(&options.folder)?;
     let identity = Identity::of(&options.folder)?;
-    let link = Link::register(&options, identity).await?;
+    tokio::pin!(ended);
+    let link = tokio::select! {
+        () = &mut ended => return Ok(()),
+        link = Link::register(&options, identity) => link?,
+    };
     note(&format!(
         "{} is registered at {} as {}, and takes {} missions at once",
         options.name,
@@ -110,7 +114,6 @@ pub async fn run(options: Options, ended: impl Future<Output = ()>) -> Result<()
     let mut missions = Missions::open(&options, link.clone())?;
     let address = (!options.poll).then(|| Address::of(&options.server, options.sockets.as_deref()));
     let mut inbox = Inbox::new(link, address);
-    tokio::pin!(ended);
     loop {
         let came = tokio::select! {
             () = &mut ended => break,

@@ -42,13 +42,11 @@ pub(crate) fn folder_name(mission: &str) -> String {
 impl Mission {
     /// Carries the mission out, or goes on with it, and tells how it ended.
     pub(crate) async fn carry_out(self, orders: watch::Receiver<Orders>) {
-        let state = |word: &str| json!({ "state": word });
         let began = self.folder.join("began");
         if !began.exists() {
-            self.tell("mission.assigned", state("assigned")).await;
-            self.tell("mission.started", state("running")).await;
-            let progress = json!({ "phase": "running" });
-            self.tell("mission.progress", progress).await;
+            // That it was assigned, whoever did that knows.
+            let running = json!({ "state": "running" });
+            self.tell("mission.started", running).await;
             let _ = std::fs::write(&began, b"");
         }
         let job = self.dispatch.pointer("/metadata/towpath/job");

@@ -101,7 +101,7 @@ async fn a_worker_with_a_command_of_its_own_is_told_the_objective() {
     let key = world.standing.key.reveal().to_owned();
     let dispatch = json!({
         "objective": "Mend the bridge.", "mission_id": "m-1", "completion": "It holds.",
-        "required_capabilities": ["x-test"],
+        "executor_filter": { "capabilities": ["x-test"] },
     });
     let path = "/api/v1/sessions/s-1/dispatch";
     let (status, answer) = ask(&world, Method::POST, path, &key, &dispatch).await;
@@ -338,6 +338,10 @@ async fn a_worker_that_is_killed_and_started_again_goes_on_with_its_mission() {
         world.pass(Duration::from_secs(10)).await;
     }
     let worker = recipe.start();
+    let registered = || worker.said().matches("is registered").count() == 2;
+    world
+        .when(Duration::from_millis(1), async || registered())
+        .await;
     go(dir.path(), 2);
     said(&world, dir.path(), 3).await;
     assert_eq!(worker.end(), Some(0));
