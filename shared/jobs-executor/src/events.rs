@@ -159,7 +159,7 @@ impl Events {
                 false => after,
             };
             if state.is_terminal() {
-                self.end_job(&mission, data).await?;
+                self.record_end(&mission, data).await?;
             }
             let after = self.changed(&mission, event, data, state);
             let change = Change {
@@ -171,7 +171,10 @@ impl Events {
                 continue;
             }
             if state.is_terminal() {
-                self.missions.serve_queue(of).await?;
+                let served = self.missions.serve_queue(of).await;
+                // The executor is free now, also for what its run does next.
+                self.missions.tell_end(&mission).await;
+                served?;
             }
             return Ok(());
         }
@@ -235,7 +238,7 @@ impl Events {
     }
 
     /// Records the end of the mission's job, as the executor tells it.
-    async fn end_job(&self, mission: &MissionRecord, data: &EventData) -> Result<(), Error> {
+    async fn record_end(&self, mission: &MissionRecord, data: &EventData) -> Result<(), Error> {
         let Some(job) = &mission.job else {
             return Ok(());
         };
@@ -269,7 +272,7 @@ impl Events {
             }
             _ => return Ok(()),
         };
-        self.missions.end_job(mission, &end).await
+        self.missions.record_end(mission, &end).await
     }
 
     /// Holds what an executor has against what it should have: it is sent what it missed, and what it lost is lost.

@@ -344,20 +344,34 @@ impl Missions {
         mission: &MissionRecord,
         end: &JobSnapshot,
     ) -> Result<(), Error> {
+        self.record_end(mission, end).await?;
+        self.tell_end(mission).await;
+        Ok(())
+    }
+
+    /// Records the end of a mission's job, unless it has one.
+    pub(crate) async fn record_end(
+        &self,
+        mission: &MissionRecord,
+        end: &JobSnapshot,
+    ) -> Result<(), Error> {
         let Some(job) = &mission.job else {
             return Ok(());
         };
-        let Some(record) = self.ports.jobs.get(job).await? else {
-            return Ok(());
-        };
-        if record.end.is_none() {
-            self.ports
-                .jobs
-                .end(&record, end, self.ports.now().0)
-                .await?;
+        match self.ports.jobs.get(job).await? {
+            Some(record) if record.end.is_none() => {
+                let ended = self.ports.jobs.end(&record, end, self.ports.now().0);
+                ended.await.map(|_| ())
+            }
+            _ => Ok(()),
         }
-        self.ports.news.tell(job).await;
-        Ok(())
+    }
+
+    /// Tells the run of a mission that its job has ended. What is not told is found by the tick.
+    pub(crate) async fn tell_end(&self, mission: &MissionRecord) {
+        if let Some(job) = &mission.job {
+            self.ports.news.tell(job).await;
+        }
     }
 
     pub(crate) async fn again(&self, mission: &MissionRecord) -> Result<MissionRecord, Error> {

@@ -125,6 +125,11 @@ impl RunnersJob {
         self.0.stop.as_ref()
     }
 
+    /// Whether the job is a mission of an executor: it is claimed by the executor's token, and has no start code.
+    fn is_mission(&self) -> bool {
+        self.0.code_hash.is_none()
+    }
+
     /// Whether the job is over.
     pub fn is_over(&self) -> bool {
         self.0.end.is_some()
@@ -326,7 +331,8 @@ impl Runners {
             Appended::Refused(error, last) => return Err(RunnerRefused::Batch(error, last)),
             Appended::Over => return Err(RunnerRefused::Over),
         };
-        if end.is_some() {
+        // That of a mission is told when the mission ends too, a moment later: its executor is then free for the next.
+        if end.is_some() && !to.is_mission() {
             self.news.tell(to.job()).await;
         }
         Ok(through)
