@@ -24,13 +24,25 @@ pub(crate) struct Journal {
 }
 
 /// What a journal holds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Kept {
     telling: Option<KeptTelling>,
     format: Option<EventFormat>,
-    read: LogPosition,
+    /// The place up to which the log was read. `None`: to its end.
+    read: Option<LogPosition>,
     ended: bool,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            telling: None,
+            format: None,
+            read: Some(LogPosition::default()),
+            ended: false,
+        }
+    }
 }
 
 impl Journal {
@@ -64,8 +76,8 @@ impl Journal {
         Some((telling, self.kept.format))
     }
 
-    /// The place up to which the log was read.
-    pub(crate) fn read(&self) -> LogPosition {
+    /// The place up to which the log was read. `None`: to its end.
+    pub(crate) fn read(&self) -> Option<LogPosition> {
         self.kept.read
     }
 
@@ -76,11 +88,11 @@ impl Journal {
 
     pub(crate) async fn begun(&mut self, format: Option<EventFormat>, telling: &Telling) {
         self.kept.format = format;
-        self.told(telling, LogPosition::default()).await;
+        self.told(telling, Some(LogPosition::default())).await;
     }
 
-    /// Keeps what is to be told, and the place in the log behind it.
-    pub(crate) async fn told(&mut self, telling: &Telling, read: LogPosition) {
+    /// Keeps what is to be told, and the place in the log behind it. `None`: its end.
+    pub(crate) async fn told(&mut self, telling: &Telling, read: Option<LogPosition>) {
         self.kept.telling = self.path.is_some().then(|| telling.kept());
         self.kept.read = read;
         self.save().await;

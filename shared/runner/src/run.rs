@@ -170,7 +170,8 @@ struct Job<'a> {
     api: &'a Api,
     id: JobId,
     runtime: ProcessRuntime,
-    read: LogPosition,
+    /// The place up to which the log was read. `None`: to its end.
+    read: Option<LogPosition>,
     journal: &'a mut Journal,
     orders: Option<watch::Receiver<Orders>>,
     heard: Instant,
@@ -268,14 +269,13 @@ impl Job<'_> {
 
     /// Reads a page of what was printed. False: there is no more of it yet.
     async fn read_log(&mut self, telling: &mut Telling) -> bool {
-        let Ok(Some(page)) = self.runtime.read_log(&self.id, self.read).await else {
+        let Some(from) = self.read else { return false };
+        let Ok(Some(page)) = self.runtime.read_log(&self.id, from).await else {
             return false;
         };
         let more = !page.parts.is_empty();
         telling.printed(page.parts);
-        if let Some(next) = page.next {
-            self.read = next;
-        }
+        self.read = page.next;
         more && page.next.is_some()
     }
 
