@@ -8,14 +8,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use towpath_engine::Timestamp;
 use towpath_executors::{
-    ErrorMessage, EventData, EventEnvelope, EventType, ExecutorResync, MissionCompleted,
-    MissionFailed, MissionState, SaysError, SocketMessage, SocketWord,
+    ErrorMessage, EventData, EventEnvelope, EventType, ExecutorId, ExecutorResync,
+    MissionCompleted, MissionFailed, MissionState, SaysError, SocketMessage, SocketWord,
 };
 use towpath_jobs::{JobSnapshot, JobStatus, error_class};
-use towpath_store::{Change, Error, ExecutorRecord, MissionRecord, OpenQuestion};
+use towpath_store::{Change, Error, ExecutorRecord, Message, MissionRecord, OpenQuestion};
 
 use crate::delivery::{Delivery, acknowledgement, dispatch_message, event_message};
 use crate::missions::Missions;
+use crate::operate::{answer_hash, answer_message};
 use crate::view::is_resumable;
 use crate::{Ports, RACES, Refused};
 
@@ -161,24 +162,52 @@ impl Events {
             if state.is_terminal() {
                 self.record_end(&mission, data).await?;
             }
-            let after = self.changed(&mission, event, data, state);
-            let change = Change {
+            let mut after = self.changed(&mission, event, data, state);
+            let mut change = Change {
                 event: Some((event, &hash)),
                 ..Change::default()
             };
+            if let EventData::MissionHitlRequired(said) = data
+                && let Some(message) = self.answered(&mission, &of.executor, &said.hitl_id).await?
+            {
+                // It asks again what was answered, so the answer is lost: it is sent once more.
+                after.state = mission.state;
+                after.question.clone_from(&mission.question);
+                change.messages.push(message);
+            }
             let committed = self.ports.missions.commit(Some(&mission), &after, &change);
             if !committed.await? {
                 continue;
             }
+            for message in &change.messages {
+                self.delivery.push(of, message).await;
+            }
+            if after.question != mission.question && !state.is_terminal() {
+                // A human is asked, or need not answer any more.
+                self.missions.tell_run(&mission).await;
+            }
             if state.is_terminal() {
                 let served = self.missions.serve_queue(of).await;
                 // The executor is free now, also for what its run does next.
-                self.missions.tell_end(&mission).await;
+                self.missions.tell_run(&mission).await;
                 served?;
             }
             return Ok(());
         }
         Err(Refused::Busy)
+    }
+
+    /// The message with the answer to a question that was answered before.
+    async fn answered(
+        &self,
+        mission: &MissionRecord,
+        to: &ExecutorId,
+        hitl_id: &str,
+    ) -> Result<Option<Message>, Error> {
+        let hash = answer_hash(hitl_id);
+        let answer = self.ports.missions.answer(mission, &hash).await?;
+        let now = self.ports.now();
+        Ok(answer.map(|response| answer_message(mission, to, hitl_id, &response, now)))
     }
 
     /// The mission after an event.
@@ -231,7 +260,12 @@ impl Events {
             EventData::MissionAborted(said) => after.error = said.reason.clone(),
             _ => {}
         }
-        if state != MissionState::HitlRequired {
+        // An executor that was away is still to be answered; one that goes on by itself is not.
+        let goes_on = matches!(
+            data,
+            EventData::MissionStarted(_) | EventData::MissionResumed(_)
+        );
+        if state.is_terminal() || (goes_on && state != mission.state) {
             after.question = None;
         }
         after

@@ -124,7 +124,7 @@ impl Executors {
 
     /// The runtime `executor`.
     pub fn runtime(&self) -> ExecutorRuntime {
-        ExecutorRuntime::new(self.missions.clone())
+        ExecutorRuntime::new(self.missions.clone(), self.operator.clone())
     }
 }
 

@@ -345,7 +345,7 @@ impl Missions {
         end: &JobSnapshot,
     ) -> Result<(), Error> {
         self.record_end(mission, end).await?;
-        self.tell_end(mission).await;
+        self.tell_run(mission).await;
         Ok(())
     }
 
@@ -367,8 +367,8 @@ impl Missions {
         }
     }
 
-    /// Tells the run of a mission that its job has ended. What is not told is found by the tick.
-    pub(crate) async fn tell_end(&self, mission: &MissionRecord) {
+    /// Tells the run of a mission that there is news of its job. What is not told is found by the tick.
+    pub(crate) async fn tell_run(&self, mission: &MissionRecord) {
         if let Some(job) = &mission.job {
             self.ports.news.tell(job).await;
         }

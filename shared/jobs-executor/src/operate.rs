@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use towpath_engine::WorkspaceId;
-use towpath_executors::{EventEnvelope, EventType, HitlResponsePayload, MissionState, Operation};
+use towpath_engine::{Timestamp, WorkspaceId};
+use towpath_executors::{
+    EventEnvelope, EventType, ExecutorId, HitlResponsePayload, MissionState, Operation,
+};
 use towpath_store::{Change, Message, MissionRecord};
 
 use crate::delivery::{Delivery, event_message};
@@ -151,22 +153,18 @@ impl Operator {
                 )));
             };
             let now = self.ports.now();
-            let data = json!({
-                "hitl_id": answer.hitl_id,
-                "response": answer.response,
-                "responded_at": instant(now),
-            });
+            let data = answer_data(&answer.hitl_id, &answer.response, now);
             let event = EventEnvelope {
                 event: EventType::MissionHitlResponded,
                 executor_id: executor.clone(),
                 mission_id: Some(mission.mission.clone()),
                 ts: instant(now),
-                data: Some(data.clone()),
+                data: Some(data),
                 id: None,
                 seq: None,
             };
-            let word = event.event.as_str();
-            let message = event_message(&mission, &executor, word, &hash, data, now);
+            let message =
+                answer_message(&mission, &executor, &answer.hitl_id, &answer.response, now);
             let state = match mission.state {
                 MissionState::HitlRequired => MissionState::Running,
                 other => other,
@@ -190,12 +188,31 @@ impl Operator {
                 if let Some(executor) = executor {
                     self.delivery.push(&executor, &message).await;
                 }
+                // Its run need not ask any more, whoever has answered.
+                self.missions.tell_run(&after).await;
                 return Ok(after.state);
             }
             mission = self.missions.again(&mission).await?;
         }
         Err(Refused::Busy)
     }
+}
+
+/// The message that brings an executor the answer to a question of its mission. The same answer is the same message.
+pub(crate) fn answer_message(
+    mission: &MissionRecord,
+    to: &ExecutorId,
+    hitl_id: &str,
+    response: &str,
+    now: Timestamp,
+) -> Message {
+    let data = answer_data(hitl_id, response, now);
+    let word = EventType::MissionHitlResponded.as_str();
+    event_message(mission, to, word, &answer_hash(hitl_id), data, now)
+}
+
+fn answer_data(hitl_id: &str, response: &str, now: Timestamp) -> Value {
+    json!({ "hitl_id": hitl_id, "response": response, "responded_at": instant(now) })
 }
 
 /// The hash under which the answer to a question is stored: a question is answered once.

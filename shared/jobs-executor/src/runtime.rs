@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, json};
-use towpath_engine::{Artifact, JobId};
-use towpath_executors::{DispatchPayload, ExecutorFilter, MissionState};
+use towpath_engine::{Artifact, CallQuestion, JobId};
+use towpath_executors::{DispatchPayload, ExecutorFilter, HitlResponsePayload, MissionState};
 use towpath_jobs::{
     Contract, ExecutorDemands, JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime,
     StartError, Started, Unreadable, Work, error_class,
 };
 use towpath_store::{Error, JobRecord, JobStop, MissionRecord};
 
+use crate::Refused;
 use crate::missions::{ForJob, Missions};
+use crate::operate::Operator;
 
 /// The time that an executor has, besides the grace of its mission, to say that the mission has ended.
 const TELLING: Duration = Duration::from_secs(60);
@@ -23,11 +25,12 @@ const COMPLETION: &str = "The objective is met, and the answer says how.";
 #[derive(Clone)]
 pub struct ExecutorRuntime {
     missions: Missions,
+    operator: Operator,
 }
 
 impl ExecutorRuntime {
-    pub(crate) fn new(missions: Missions) -> Self {
-        Self { missions }
+    pub(crate) fn new(missions: Missions, operator: Operator) -> Self {
+        Self { missions, operator }
     }
 
     async fn record(&self, job: &JobId) -> Result<Option<JobRecord>, Unreadable> {
@@ -101,7 +104,21 @@ impl ExecutorRuntime {
             MissionState::Assigned => JobStatus::Provisioning,
             _ => JobStatus::Running,
         };
-        Ok(Some(JobSnapshot::of(status)))
+        let question = mission.question.map(|asked| {
+            let context = asked.context.filter(|it| !it.trim().is_empty());
+            let question = match context {
+                Some(context) => format!("{}\n\n{context}", asked.prompt),
+                None => asked.prompt,
+            };
+            Box::new(CallQuestion {
+                id: asked.hitl_id,
+                question,
+            })
+        });
+        Ok(Some(JobSnapshot {
+            question,
+            ..JobSnapshot::of(status)
+        }))
     }
 
     /// A mission that waits may find an executor now.
@@ -220,6 +237,25 @@ impl Runtime for ExecutorRuntime {
             self.conclude(&record, &stopped()).await?;
         }
         Ok(())
+    }
+
+    async fn answer(&self, job: &JobId, question: &str, answer: &str) -> Result<(), Unreadable> {
+        let Some(record) = self.record(job).await? else {
+            return Ok(());
+        };
+        let Some(workspace) = &record.workspace else {
+            return Ok(());
+        };
+        let said = HitlResponsePayload {
+            hitl_id: question.to_owned(),
+            response: answer.to_owned(),
+        };
+        let told = self.operator.answer(workspace, job.as_str(), &said).await;
+        match told {
+            // It does not ask this any more, or somebody else has answered.
+            Ok(_) | Err(Refused::WrongState(_) | Refused::NotFound(_)) => Ok(()),
+            Err(other) => Err(Unreadable(other.to_string())),
+        }
     }
 
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {

@@ -62,6 +62,11 @@ impl Runtime for SimulatedRuntime {
         Ok(())
     }
 
+    /// Its jobs ask nothing while they are under way.
+    async fn answer(&self, _: &JobId, _: &str, _: &str) -> Result<(), Unreadable> {
+        Ok(())
+    }
+
     /// Always `None`: nothing is printed.
     async fn tail_logs(&self, _job: &JobId, _lines: usize) -> Result<Option<String>, Unreadable> {
         Ok(None)

@@ -167,6 +167,21 @@ impl Registry {
         runtime.read_artifact(artifact).await
     }
 
+    /// Brings a job the answer to a question that it has asked.
+    ///
+    /// # Errors
+    /// If the runtime is not there or does not answer.
+    pub async fn answer(
+        &self,
+        kind: &str,
+        job: &JobId,
+        question: &str,
+        answer: &str,
+    ) -> Result<(), Unreadable> {
+        let runtime = self.runtime(kind).map_err(Unreadable)?;
+        runtime.answer(job, question, answer).await
+    }
+
     fn runtime(&self, kind: &str) -> Result<&Arc<dyn Runtime>, String> {
         self.0.by_kind.get(kind).ok_or_else(|| {
             let kinds = self.kinds();
@@ -221,6 +236,11 @@ mod tests {
                 Some(JobStatus::Running) => JobSnapshot::of(JobStatus::Stopping),
                 _ => JobSnapshot::ended_badly(error_class::STOPPED, "stopped on request"),
             });
+            Ok(())
+        }
+
+        /// Its jobs ask nothing while they are under way.
+        async fn answer(&self, _: &JobId, _: &str, _: &str) -> Result<(), Unreadable> {
             Ok(())
         }
 

@@ -47,6 +47,12 @@ pub trait Runtime: Send + Sync {
     /// stays as it is.
     async fn stop(&self, job: &JobId, grace: Duration) -> Result<(), Unreadable>;
 
+    /// Brings a job the answer to a question that a snapshot of it has asked. The same again changes nothing.
+    ///
+    /// Returns once the answer is durable, not once the job has it. A question that the job does not ask any more is
+    /// passed over. A runtime whose jobs ask nothing has nothing to do.
+    async fn answer(&self, job: &JobId, question: &str, answer: &str) -> Result<(), Unreadable>;
+
     /// Reads the last `lines` lines that a job printed. `None`: the runtime keeps no logs of the job.
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable>;
 

@@ -1,7 +1,7 @@
 //! What a runtime says of a job.
 
 use serde::{Deserialize, Serialize};
-use towpath_engine::Artifact;
+use towpath_engine::{Artifact, CallQuestion};
 
 /// The state of a job. Most jobs walk through the states in this order; `Terminated` and `Failed` are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,11 @@ pub struct JobSnapshot {
     /// The reason a job is queued, for people, where there is more to say than that its runtime has no room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<Box<str>>,
+    /// A question that a live job asks a human. It goes on with the answer, which [`Runtime::answer`] brings.
+    ///
+    /// [`Runtime::answer`]: crate::Runtime::answer
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Box<CallQuestion>>,
 }
 
 impl JobSnapshot {
@@ -68,6 +73,7 @@ impl JobSnapshot {
             printed: None,
             resource_stats: None,
             waits_for: None,
+            question: None,
         }
     }
 

@@ -116,6 +116,8 @@ impl Answers {
         }
         let wait = match after.head.status.is_terminal() {
             true => loaded.wait.over(now),
+            // A job that waits for the answer is brought it by whoever looks at it.
+            false if after.step.call().is_some() => loaded.wait.wake(Next::PollJob, now),
             false => loaded.wait.wake(Next::Advance, now),
         };
         let committed = self.outbox.commit(&loaded, after, wait).await?;

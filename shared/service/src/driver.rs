@@ -136,6 +136,11 @@ impl Driver {
         let store = &self.outbox.ports.store;
         let after = match (run.head.status, &run.step.phase) {
             (Status::Done | Status::Failed, _) => return Ok(Turn::Release(Next::Over)),
+            (Status::Blocked, Phase::Asking(asked)) if asked.call.is_some() => {
+                let status = self.jobs.look_at_asking(run).await;
+                let status = self.jobs.keep_artifacts(run, status).await?;
+                self.polled(run, status).await?
+            }
             (Status::Blocked | Status::Paused, _) => return self.park(entry, &loaded).await,
             (Status::Running, Phase::Calling(_)) => return self.call(entry, loaded, false).await,
             (Status::Running, Phase::Resting(_)) => {

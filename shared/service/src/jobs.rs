@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use towpath_engine::policy::start_pause;
 use towpath_engine::{
-    Call, CallFailure, CallResult, CallStatus, FailureKind, JobRef, Role, Run, Work, gone,
+    Call, CallFailure, CallResult, CallStatus, FailureKind, JobRef, Loss, LossCause, Role, Run,
+    Work, gone,
 };
 use towpath_jobs::{
     Fate, Given, JobRequest, JobSnapshot, JobStatus, Reaped, Registry, StartError, Started,
@@ -93,7 +94,9 @@ impl Jobs {
             Fate::Known(snapshot) if !snapshot.status.is_final() && call.held.is_some() => {
                 return Ok(Tried::Started);
             }
-            Fate::Known(snapshot) => return Ok(Tried::Is(status(snapshot))),
+            Fate::Known(snapshot) => {
+                return Ok(Tried::Is(self.answered(run, &call, snapshot).await));
+            }
             Fate::Unreadable(why) => return Ok(Tried::Is(CallStatus::Unreadable(why))),
             // Its time is up before it began: there is nothing to start any more.
             Fate::NeverStarted if now >= call.deadline => {
@@ -117,6 +120,40 @@ impl Jobs {
         })
     }
 
+    /// Looks at the call that has asked a human, and goes on with the answer.
+    pub(crate) async fn look_at_asking(&self, run: &Run) -> CallStatus {
+        let Some(call) = run.step.asking_call() else {
+            return CallStatus::Running;
+        };
+        match self.runtimes.status(&call.runtime, &call.id).await {
+            Fate::Known(snapshot) => status(snapshot),
+            Fate::Unreadable(why) => CallStatus::Unreadable(why),
+            Fate::NeverStarted => {
+                let message = format!("its runtime knows nothing of the job {} any more", call.id);
+                let cause = LossCause::Crashed;
+                CallStatus::Ended(CallResult::Lost(Loss { cause, message }))
+            }
+        }
+    }
+
+    /// The status of the run's call, which is brought the answer if it asks what a human has answered.
+    async fn answered(&self, run: &Run, call: &Call, snapshot: JobSnapshot) -> CallStatus {
+        let status = status(snapshot);
+        let CallStatus::Asks(asked) = &status else {
+            return status;
+        };
+        let Some(answer) = run.step.answer_to(&call.id, &asked.id) else {
+            return status;
+        };
+        let told = self
+            .runtimes
+            .answer(&call.runtime, &call.id, &asked.id, answer);
+        match told.await {
+            Ok(()) => CallStatus::Running,
+            Err(Unreadable(why)) => CallStatus::Unreadable(why),
+        }
+    }
+
     /// Puts the artifacts of the run's call into the bucket, unless its runner has, before the commit that refers to them.
     /// What is lost makes the call fail.
     pub(crate) async fn keep_artifacts(
@@ -124,8 +161,8 @@ impl Jobs {
         run: &Run,
         status: CallStatus,
     ) -> Result<CallStatus, Error> {
-        let (CallStatus::Ended(CallResult::Done(answer)), Some(call)) = (&status, run.step.call())
-        else {
+        let call = run.step.call().or(run.step.asking_call());
+        let (CallStatus::Ended(CallResult::Done(answer)), Some(call)) = (&status, call) else {
             return Ok(status);
         };
         if self.runtimes.asks_for_manifest(&call.runtime) {
@@ -211,7 +248,12 @@ impl Jobs {
     }
 }
 
-fn status(snapshot: JobSnapshot) -> CallStatus {
+fn status(mut snapshot: JobSnapshot) -> CallStatus {
+    if let Some(question) = snapshot.question.take()
+        && !snapshot.status.is_final()
+    {
+        return CallStatus::Asks(*question);
+    }
     call_result(snapshot).map_or(CallStatus::Running, CallStatus::Ended)
 }
 

@@ -182,15 +182,25 @@ impl Poll {
                 })
                 .await?
             }
+            Phase::Asking(asked) if asked.call.is_some() => {
+                let status = self.jobs.look_at_asking(run).await;
+                apply(&self.outbox.ports.store, run, |run| {
+                    poll(run, status.clone(), now)
+                })
+                .await?
+            }
             Phase::Pending | Phase::Asking(_) | Phase::Done => return Ok(Found::Nothing),
         };
         if !differ(run, &after) {
             return Ok(Found::Nothing);
         }
         // As long as the step waits on, its driver need not move.
-        let stays = after.head.current == run.head.current
-            && after.head.status == Status::Running
-            && reason(&after).is_some();
+        let waits = match after.head.status {
+            Status::Running => reason(&after).is_some(),
+            Status::Blocked => after.step.asking_call().is_some(),
+            _ => false,
+        };
+        let stays = waits && after.head.current == run.head.current;
         Ok(match (stays, &run.step.phase) {
             (true, _) => Found::Changed(Box::new(after)),
             (false, Phase::Resting(_)) => Found::Wake(Next::PollGate),

@@ -44,6 +44,9 @@ pub(crate) fn differ(before: &Run, after: &Run) -> bool {
 
 /// Whether the run has a call that it did not have before.
 pub(crate) fn has_new_call(before: &Run, after: &Run) -> bool {
-    let id = |run: &Run| run.step.call().map(|call| call.id.clone());
-    id(after).is_some() && id(after) != id(before)
+    let id = |run: &Run| {
+        let call = run.step.call().or(run.step.asking_call());
+        call.map(|call| call.id.clone())
+    };
+    after.step.call().is_some() && id(after) != id(before)
 }

@@ -169,3 +169,188 @@ async fn a_stopped_run_ends_its_mission() {
         None
     );
 }
+
+/// What a run asks a human for: the id of the decision, once there is one.
+async fn decision(world: &World, run: &RunId) -> String {
+    let asks = |view: &towpath_api_types::RunView| {
+        let open = view.steps[0].decisions.iter().any(|it| it.chosen.is_none());
+        open && view.summary.status == Status::Blocked
+    };
+    let view = world.soon(run, asks).await;
+    let waits = view.summary.waits_for.unwrap();
+    assert_eq!(waits.reason, "human");
+    waits.subject.unwrap()
+}
+
+async fn decide(world: &World, run: &RunId, decision: &str, choice: &str) {
+    let path = format!("/runs/{run}/decisions/{decision}");
+    let said = json!({ "choice": choice });
+    let _: Value = world.client.post(&path, &said).await.unwrap();
+}
+
+/// The answers that an executor was sent, once there is one.
+async fn answers(world: &World, executor: &Executor) -> Vec<Value> {
+    for _ in 0..2000 {
+        let mut messages = executor.claim(world, &[]).await;
+        messages.retain(|it| it["event"] == "mission.hitl_responded");
+        if !messages.is_empty() {
+            return messages;
+        }
+        world.pass(Duration::from_millis(1)).await;
+    }
+    panic!("no answer came");
+}
+
+#[tokio::test]
+async fn a_question_of_a_mission_is_a_decision_of_its_run_and_the_answer_goes_back() {
+    let world = world().await;
+    let executor = Executor::register(&world, 1, &["x-test", "hitl"]).await;
+    executor.claim(&world, &[]).await;
+    let run = run(&world).await;
+    let message = executor.dispatched(&world).await;
+    let mission = message["mission_id"].as_str().unwrap();
+    let running = json!({ "state": "running" });
+    executor
+        .tell(&world, "mission.started", mission, running)
+        .await;
+    let asked = json!({
+        "state": "hitl-required", "hitl_id": "q-1", "prompt": "Which port?", "context": "The usual one is taken.",
+    });
+    let refused = executor
+        .tell(&world, "mission.hitl_required", mission, asked.clone())
+        .await;
+    assert_eq!(refused, None);
+    let first = decision(&world, &run).await;
+    let view = world.view(&run).await;
+    let shown = &view.steps[0].decisions[0];
+    assert!(shown.question.contains("Which port?") && shown.question.contains("taken"));
+    assert!(shown.free_text);
+    // A day goes by, in which the executor says nothing: it is suspended, and the question stays.
+    world.pass(Duration::from_secs(60)).await;
+    decide(&world, &run, &first, "8080").await;
+    let told = answers(&world, &executor).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["data"]["hitl_id"], "q-1");
+    assert_eq!(told[0]["data"]["response"], "8080");
+    let view = world
+        .soon(&run, |view| view.summary.status == Status::Running)
+        .await;
+    assert_eq!(
+        view.steps[0].attempt, 1,
+        "the job goes on, and is not another"
+    );
+    // Acknowledged, it is told no more; asked for again, it is told again.
+    let id = told[0]["id"].as_str().unwrap();
+    let after = executor.claim(&world, &[id]).await;
+    assert!(
+        after
+            .iter()
+            .all(|it| it["event"] != "mission.hitl_responded"),
+        "{after:?}"
+    );
+    world.pass(Duration::from_millis(5)).await;
+    executor
+        .tell(&world, "mission.hitl_required", mission, asked)
+        .await;
+    let told = answers(&world, &executor).await;
+    assert_eq!(told[0]["data"]["response"], "8080");
+    assert_eq!(world.view(&run).await.summary.status, Status::Running);
+    // Another question, which the executor answers for itself: the run asks no more.
+    let asked = json!({ "state": "hitl-required", "hitl_id": "q-2", "prompt": "Sure?" });
+    executor
+        .tell(&world, "mission.hitl_required", mission, asked)
+        .await;
+    decision(&world, &run).await;
+    world.pass(Duration::from_millis(5)).await;
+    let resumed = json!({ "state": "running", "resumed_from": "hitl-required" });
+    assert_eq!(
+        executor
+            .tell(&world, "mission.resumed", mission, resumed)
+            .await,
+        None
+    );
+    let view = world
+        .soon(&run, |view| view.summary.status == Status::Running)
+        .await;
+    assert_eq!(view.steps[0].decisions.len(), 1);
+    // And one that its mission ends with.
+    let asked = json!({ "state": "hitl-required", "hitl_id": "q-3", "prompt": "Really?" });
+    executor
+        .tell(&world, "mission.hitl_required", mission, asked)
+        .await;
+    decision(&world, &run).await;
+    let end = json!({ "state": "done", "summary": "It runs at 8080." });
+    assert_eq!(
+        executor
+            .tell(&world, "mission.completed", mission, end)
+            .await,
+        None
+    );
+    let view = world.end_soon(&run).await;
+    done(&view);
+    assert_eq!(world.output(&run, 0).await, "It runs at 8080.");
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_an_executor_that_is_away_and_a_stop_ends_a_mission_that_asks() {
+    let world = world().await;
+    let executor = Executor::register(&world, 1, &["x-test", "resumable"]).await;
+    executor.claim(&world, &[]).await;
+    let run_id = run(&world).await;
+    let message = executor.dispatched(&world).await;
+    let mission = message["mission_id"].as_str().unwrap();
+    let id = message["id"].as_str().unwrap();
+    executor.claim(&world, &[id]).await;
+    let asked = json!({ "state": "hitl-required", "hitl_id": "q-1", "prompt": "Which port?" });
+    let running = json!({ "state": "running" });
+    executor
+        .tell(&world, "mission.started", mission, running)
+        .await;
+    executor
+        .tell(&world, "mission.hitl_required", mission, asked)
+        .await;
+    let first = decision(&world, &run_id).await;
+    // Ten minutes without a word: the mission is suspended, and the run asks on.
+    for _ in 0..20 {
+        world.pass(Duration::from_secs(30)).await;
+    }
+    let key = world.standing.key.reveal().to_owned();
+    let path = format!("/api/v1/missions/{mission}");
+    let (_, shown) = ask(&world, Method::GET, &path, &key, &Value::Null).await;
+    assert_eq!(shown["state"], "suspended", "{shown}");
+    assert_eq!(decision(&world, &run_id).await, first);
+    decide(&world, &run_id, &first, "8080").await;
+    for _ in 0..10 {
+        world.pass(Duration::from_secs(30)).await;
+    }
+    let back = json!({ "owned_mission_ids": [mission] });
+    let resync = json!({
+        "event": "executor.resync", "executor_id": executor.id, "data": back,
+        "ts": towpath_executors::Instant::of_ms(world.clock.now_ms()),
+    });
+    assert_eq!(executor.send(&world, &resync).await, None);
+    let told = answers(&world, &executor).await;
+    assert_eq!(told[0]["data"]["response"], "8080");
+    let reconnected = json!({ "checkpoint_id": "c-1" });
+    assert_eq!(
+        executor
+            .tell(&world, "mission.reconnected", mission, reconnected)
+            .await,
+        None
+    );
+    world.pass(Duration::from_millis(5)).await;
+    let asked = json!({ "state": "hitl-required", "hitl_id": "q-2", "prompt": "And now?" });
+    assert_eq!(
+        executor
+            .tell(&world, "mission.hitl_required", mission, asked)
+            .await,
+        None
+    );
+    decision(&world, &run_id).await;
+    world.stop(&run_id).await.done();
+    let (kind, _) = failure(&world.end(&run_id).await);
+    assert_eq!(kind, FailureKind::Cancelled);
+    let messages = executor.claim(&world, &[]).await;
+    let aborted = messages.iter().any(|it| it["event"] == "mission.aborted");
+    assert!(aborted, "{messages:?}");
+}

@@ -6,8 +6,8 @@ use super::end;
 use super::record::{finish, keep};
 use super::transition::deliver;
 use crate::{
-    About, ApprovalStatus, Audit, AuditAction, Comment, Decision, Effect, Event, FailureKind,
-    Illegal, Outcome, Phase, Revision, Run, Status, Step, Timestamp,
+    About, ApprovalStatus, Asked, Audit, AuditAction, Comment, Decision, Effect, Event,
+    FailureKind, Illegal, Outcome, Phase, Revision, Run, Status, Step, Timestamp,
 };
 
 /// The answer of a human.
@@ -96,11 +96,17 @@ pub fn answer(
     now: Timestamp,
 ) -> Result<Outcome, AnswerError> {
     let not_asked = || AnswerError::NotAsked(subject.to_owned());
-    let about = match (run.head.status, &run.step.phase) {
-        (Status::Blocked, Phase::Asking(asked)) if asked.subject == subject => asked.about,
+    let Asked {
+        about, call, since, ..
+    } = match (run.head.status, &run.step.phase) {
+        (Status::Blocked, Phase::Asking(asked)) if asked.subject == subject => asked.clone(),
         _ => return Err(not_asked()),
     };
     let outcome = match (about, answer) {
+        (About::Decision, Answer::Choice(choice)) if let Some(call) = call => {
+            choose(run, subject, choice)?;
+            run.go_on(call, since, now)
+        }
         (About::Decision, Answer::Choice(choice)) => {
             choose(run, subject, choice)?;
             run.step.paused_at = None;

@@ -51,10 +51,22 @@ impl Call {
 pub enum CallStatus {
     /// The call is under way, or about to be.
     Running,
+    /// The call is under way, and goes on when a human has answered.
+    Asks(CallQuestion),
     /// The call has ended.
     Ended(CallResult),
     /// The runtime could not say.
     Unreadable(String),
+}
+
+/// A question that a call asks while it is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallQuestion {
+    /// The id of the question, by which its runtime knows it.
+    pub id: String,
+    /// The question, in words.
+    pub question: String,
 }
 
 /// The end of a call.

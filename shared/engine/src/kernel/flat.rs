@@ -24,6 +24,7 @@ pub(crate) struct FlatPhase {
     why: Option<String>,
     subject: Option<String>,
     about: Option<About>,
+    call: Option<Call>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +58,7 @@ impl TryFrom<FlatPhase> for Phase {
                 subject: needed(flat.subject, "subject")?,
                 about: needed(flat.about, "about")?,
                 since: needed(flat.since, "since")?,
+                call: flat.call,
             }),
             PhaseName::Done => Self::Done,
         })

@@ -20,7 +20,7 @@ mod transition;
 
 pub use answer::{Answer, AnswerError, answer};
 pub use artifact::Artifact;
-pub use call::{Call, CallFailure, CallResult, CallStatus, Held, Loss, LossCause};
+pub use call::{Call, CallFailure, CallQuestion, CallResult, CallStatus, Held, Loss, LossCause};
 pub use driver::{Died, LASTING_WAIT, driver_died, hand_over};
 pub use effect::{Audit, AuditAction, BlockChange, Effect, Ended, Outcome, Output, PullRequest};
 pub use end::{fail, stop};
@@ -32,8 +32,8 @@ pub use record::{AgentAnswer, CheckedAnswer};
 pub use run::{Illegal, Run};
 pub use start::{NewRun, Segment, restart, retry, start};
 pub use step::{
-    Approval, ApprovalStatus, Comment, Decision, Evictions, JobRef, OutputRef, Revision, Step,
-    StepState, Unreadable,
+    Approval, ApprovalStatus, AskedBy, Comment, Decision, Evictions, JobRef, OutputRef, Revision,
+    Step, StepState, Unreadable,
 };
 pub use time::Timestamp;
 pub(crate) use time::minutes;

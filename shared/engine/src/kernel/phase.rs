@@ -65,6 +65,9 @@ pub struct Asked {
     pub about: About,
     /// The time the question was asked.
     pub since: Timestamp,
+    /// The call that asks, where it goes on with the answer. Absent where the answer leads to another call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Call>,
 }
 
 /// The subject of a question to a human.

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::end::{end_well, fail};
 use crate::{
-    About, Approval, ApprovalStatus, Artifact, Asked, BlockChange, Decision, Effect, FailureKind,
-    Illegal, Outcome, Output, OutputRef, Phase, PullRequest, Question, Run, Timestamp, resolvers,
+    About, Approval, ApprovalStatus, Artifact, Asked, AskedBy, BlockChange, Call, CallQuestion,
+    Decision, Effect, FailureKind, Illegal, Outcome, Output, OutputRef, Phase, PullRequest,
+    Question, Run, Timestamp, resolvers,
 };
 
 /// The answer of an agent. Everything but the output is optional, and nothing in it is trusted before it is checked.
@@ -184,8 +185,37 @@ pub(crate) fn keep(run: &mut Run, text: String, artifacts: Vec<Artifact>) -> Out
     output
 }
 
-/// Parks the run on a question of its agent.
+/// Parks the run on a question of its agent, whose answer leads to another call.
 pub(crate) fn ask(run: &mut Run, question: Question, now: Timestamp) -> Result<Outcome, Illegal> {
+    ask_for(run, question, None, now)
+}
+
+/// Parks the run on a question of a call, which goes on with the answer.
+pub(crate) fn ask_for_call(
+    run: &mut Run,
+    call: Call,
+    asked: CallQuestion,
+    now: Timestamp,
+) -> Result<Outcome, Illegal> {
+    let question = Question {
+        question: super::head::shorten(&asked.question, LONG),
+        options: Vec::new(),
+        free_text: true,
+    };
+    let by = AskedBy {
+        job: call.id.clone(),
+        question: asked.id,
+    };
+    ask_for(run, question, Some((call, by)), now)
+}
+
+fn ask_for(
+    run: &mut Run,
+    question: Question,
+    by: Option<(Call, AskedBy)>,
+    now: Timestamp,
+) -> Result<Outcome, Illegal> {
+    let (call, asked_by) = by.unzip();
     if run.step.decisions.len() >= QUESTIONS {
         let error = format!("the agent asked more than {QUESTIONS} questions");
         fail(run, FailureKind::Agent, &error, None, now);
@@ -208,8 +238,9 @@ pub(crate) fn ask(run: &mut Run, question: Question, now: Timestamp) -> Result<O
         options,
         free_text,
         chosen: None,
+        asked_by,
     });
-    Ok(park(run, id, About::Decision, now))
+    Ok(park_for(run, id, About::Decision, call, now))
 }
 
 /// Parks the run on a human's approval of the result.
@@ -230,11 +261,22 @@ fn propose(run: &mut Run, proposal: OutputRef, now: Timestamp) -> Outcome {
 }
 
 pub(crate) fn park(run: &mut Run, subject: String, about: About, now: Timestamp) -> Outcome {
+    park_for(run, subject, about, None, now)
+}
+
+fn park_for(
+    run: &mut Run,
+    subject: String,
+    about: About,
+    call: Option<Call>,
+    now: Timestamp,
+) -> Outcome {
     run.step.pause_clock(now);
     run.enter(Phase::Asking(Asked {
         subject,
         about,
         since: now,
+        call,
     }));
     run.outcome()
 }

@@ -166,6 +166,14 @@ impl Run {
         Ok(self.outcome())
     }
 
+    /// Goes on with a call that had asked a human. The time that it waited is none of its budget.
+    pub(crate) fn go_on(&mut self, call: Call, asked_at: Timestamp, now: Timestamp) -> Outcome {
+        let deadline = call.deadline.plus(now.since(asked_at));
+        self.step.paused_at = None;
+        self.enter(Phase::Calling(Call { deadline, ..call }));
+        self.outcome()
+    }
+
     /// Names the runtime of the present call, if the pipeline leaves that to the deployment: what it is, is on record
     /// with the call, so that it can be found there whatever becomes of the deployment.
     pub fn place_call(&mut self, commands: &str) {

@@ -63,6 +63,7 @@ fn ask_to_begin(run: &mut Run, question: String, now: Timestamp) {
         options: vec!["approve".to_owned(), "reject".to_owned()],
         free_text: false,
         chosen: None,
+        asked_by: None,
     });
     park(run, id, About::Start, now);
 }

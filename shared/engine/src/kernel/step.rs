@@ -122,6 +122,19 @@ pub struct Decision {
     /// The answer that was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<String>,
+    /// The call that asks, where it goes on with the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<AskedBy>,
+}
+
+/// The call that asks a question, and the question's name there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AskedBy {
+    /// The job of the call.
+    pub job: JobId,
+    /// The id of the question, by which the job's runtime knows it.
+    pub question: String,
 }
 
 /// A human's verdict on a step's result.
@@ -288,9 +301,26 @@ impl Step {
         }
     }
 
+    /// The call that has asked a human, and goes on with the answer.
+    pub fn asking_call(&self) -> Option<&Call> {
+        match &self.phase {
+            Phase::Asking(asked) => asked.call.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The answer to a question of a job, if a human has given one.
+    pub fn answer_to(&self, job: &JobId, question: &str) -> Option<&str> {
+        let asked = self.decisions.iter().find(|decision| {
+            let by = decision.asked_by.as_ref();
+            by.is_some_and(|by| by.job == *job && by.question == question)
+        });
+        asked?.chosen.as_deref()
+    }
+
     /// Every job that may still be at work for the step, each once: that of the present call, and those that it replaces.
     pub fn live_jobs(&self) -> impl Iterator<Item = JobRef> + '_ {
-        let current = self.call().map(Call::job_ref);
+        let current = self.call().or(self.asking_call()).map(Call::job_ref);
         // A call that was given up, and with it the run, stands in both places.
         let current = current.filter(|job| !self.replaces.contains(job));
         current.into_iter().chain(self.replaces.iter().cloned())

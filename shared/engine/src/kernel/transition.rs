@@ -2,11 +2,11 @@
 //! to a step reaches its kind as an [`Event`], and the [`Action`] that the kind takes is carried out here.
 
 use super::end::fail;
-use super::record::{ask, record};
+use super::record::{ask, ask_for_call, record};
 use crate::policy::{UNREADABLE_LOOKS, eviction_is_borne, unreadable_is_counted};
 use crate::{
-    Action, Call, CallResult, CallStatus, Context, Event, Held, Illegal, JobRef, Loss, LossCause,
-    Outcome, Phase, Rest, Revision, Run, Status, Step, StepIndex, Timestamp,
+    Action, Asked, Call, CallResult, CallStatus, Context, Event, Held, Illegal, JobRef, Loss,
+    LossCause, Outcome, Phase, Rest, Revision, Run, Status, Step, StepIndex, Timestamp,
 };
 
 /// Begins the present step, if nothing has happened to it yet. A run that waits keeps waiting: a driver that re-enters
@@ -43,6 +43,10 @@ pub fn poll(run: &mut Run, status: CallStatus, now: Timestamp) -> Result<Outcome
     let call = match (run.head.status, &run.step.phase) {
         (Status::Done | Status::Failed, _) => return Ok(Outcome::Noop),
         (Status::Running, Phase::Calling(call)) => call.clone(),
+        (Status::Blocked, Phase::Asking(asked)) if asked.call.is_some() => {
+            let asked = asked.clone();
+            return poll_asking(run, asked, status, now);
+        }
         _ => return Err(run.illegal("poll its call", "it waits for no call")),
     };
     if !matches!(status, CallStatus::Unreadable(_)) {
@@ -50,7 +54,7 @@ pub fn poll(run: &mut Run, status: CallStatus, now: Timestamp) -> Result<Outcome
     }
     let spent = now >= call.deadline;
     match status {
-        CallStatus::Running | CallStatus::Unreadable(_) if spent => {
+        CallStatus::Running | CallStatus::Asks(_) | CallStatus::Unreadable(_) if spent => {
             let why = call.held.as_ref().map_or_else(
                 || format!("the job {} did not end within its time budget", call.id),
                 |held| {
@@ -63,9 +67,44 @@ pub fn poll(run: &mut Run, status: CallStatus, now: Timestamp) -> Result<Outcome
             lost(run, &call, LossCause::TimedOut, why, now)
         }
         CallStatus::Running => Ok(run.outcome()),
+        // The answer is on its way to it.
+        CallStatus::Asks(asked) if run.step.answer_to(&call.id, &asked.id).is_some() => {
+            Ok(run.outcome())
+        }
+        CallStatus::Asks(asked) => ask_for_call(run, call, asked, now),
         CallStatus::Unreadable(why) => unreadable(run, &call, why, now),
         CallStatus::Ended(CallResult::Lost(loss)) => evicted(run, &call, loss, spent, now),
         CallStatus::Ended(result) => deliver(run, Event::Called(call.role, &result), now),
+    }
+}
+
+/// Folds what a look at a call that has asked a human found into the run. A question that it does not ask any more is
+/// withdrawn: it was answered elsewhere, or its call is over.
+fn poll_asking(
+    run: &mut Run,
+    asked: Asked,
+    status: CallStatus,
+    now: Timestamp,
+) -> Result<Outcome, Illegal> {
+    let Asked {
+        subject,
+        since,
+        call: Some(call),
+        ..
+    } = asked
+    else {
+        return Ok(run.outcome());
+    };
+    let decision = run.step.decisions.iter().find(|it| it.id == subject);
+    let question = decision.and_then(|it| Some(it.asked_by.as_ref()?.question.clone()));
+    match &status {
+        CallStatus::Unreadable(_) => Ok(run.outcome()),
+        CallStatus::Asks(same) if question.as_ref() == Some(&same.id) => Ok(run.outcome()),
+        _ => {
+            run.step.decisions.retain(|it| it.id != subject);
+            run.go_on(call, since, now);
+            poll(run, status, now)
+        }
     }
 }
 
