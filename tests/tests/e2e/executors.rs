@@ -214,7 +214,7 @@ async fn a_question_of_a_mission_is_a_decision_of_its_run_and_the_answer_goes_ba
         .tell(&world, "mission.started", mission, running)
         .await;
     let asked = json!({
-        "state": "hitl-required", "hitl_id": "q-1", "prompt": "Which port?", "context": "The usual one is taken.",
+        "hitl_id": "q-1", "prompt": "Which port?", "context": "The usual one is taken.",
     });
     let refused = executor
         .tell(&world, "mission.hitl_required", mission, asked.clone())
@@ -255,26 +255,24 @@ async fn a_question_of_a_mission_is_a_decision_of_its_run_and_the_answer_goes_ba
     let told = answers(&world, &executor).await;
     assert_eq!(told[0]["data"]["response"], "8080");
     assert_eq!(world.view(&run).await.summary.status, Status::Running);
-    // Another question, which the executor answers for itself: the run asks no more.
-    let asked = json!({ "state": "hitl-required", "hitl_id": "q-2", "prompt": "Sure?" });
+    // Another question, which somebody answers at the mission itself: the run asks no more.
+    let asked = json!({ "hitl_id": "q-2", "prompt": "Sure?" });
     executor
         .tell(&world, "mission.hitl_required", mission, asked)
         .await;
     decision(&world, &run).await;
-    world.pass(Duration::from_millis(5)).await;
-    let resumed = json!({ "state": "running", "resumed_from": "hitl-required" });
-    assert_eq!(
-        executor
-            .tell(&world, "mission.resumed", mission, resumed)
-            .await,
-        None
-    );
+    let key = world.standing.key.reveal().to_owned();
+    let path = format!("/api/v1/missions/{mission}/hitl_response");
+    let said = json!({ "hitl_id": "q-2", "response": "Yes." });
+    let (status, answer) = ask(&world, Method::POST, &path, &key, &said).await;
+    assert_eq!(status, 202, "{answer}");
     let view = world
         .soon(&run, |view| view.summary.status == Status::Running)
         .await;
     assert_eq!(view.steps[0].decisions.len(), 1);
+    world.pass(Duration::from_millis(5)).await;
     // And one that its mission ends with.
-    let asked = json!({ "state": "hitl-required", "hitl_id": "q-3", "prompt": "Really?" });
+    let asked = json!({ "hitl_id": "q-3", "prompt": "Really?" });
     executor
         .tell(&world, "mission.hitl_required", mission, asked)
         .await;
@@ -301,7 +299,7 @@ async fn an_answer_waits_for_an_executor_that_is_away_and_a_stop_ends_a_mission_
     let mission = message["mission_id"].as_str().unwrap();
     let id = message["id"].as_str().unwrap();
     executor.claim(&world, &[id]).await;
-    let asked = json!({ "state": "hitl-required", "hitl_id": "q-1", "prompt": "Which port?" });
+    let asked = json!({ "hitl_id": "q-1", "prompt": "Which port?" });
     let running = json!({ "state": "running" });
     executor
         .tell(&world, "mission.started", mission, running)
@@ -339,7 +337,7 @@ async fn an_answer_waits_for_an_executor_that_is_away_and_a_stop_ends_a_mission_
         None
     );
     world.pass(Duration::from_millis(5)).await;
-    let asked = json!({ "state": "hitl-required", "hitl_id": "q-2", "prompt": "And now?" });
+    let asked = json!({ "hitl_id": "q-2", "prompt": "And now?" });
     assert_eq!(
         executor
             .tell(&world, "mission.hitl_required", mission, asked)
