@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use towpath_engine::{
-    CallStatus, Effect, Evictions, FailureKind, LossCause, Outcome, Phase, Role, Status, StepState,
-    Timestamp, advance, gone, hold, policy::start_pause, poll, started,
+    Answer, CallQuestion, CallStatus, Effect, Evictions, FailureKind, LossCause, Outcome, Phase,
+    Role, Run, Status, StepState, StopMark, Timestamp, advance, answer, gone, hold,
+    policy::start_pause, poll, started, stop,
 };
 
 use crate::support::{at, calling, done, failure, job, lost, run};
@@ -361,4 +362,83 @@ fn a_step_has_the_state_that_clients_know() {
         kind.describe(inline.spec().unwrap(), &inline.step),
         "working"
     );
+}
+
+fn asks(id: &str) -> CallStatus {
+    CallStatus::Asks(CallQuestion {
+        id: id.to_owned(),
+        question: format!("{id}?"),
+    })
+}
+
+/// The decision that the run waits for.
+fn asked(run: &Run) -> String {
+    assert_eq!(run.head.status, Status::Blocked);
+    match run.outcome() {
+        Outcome::AwaitingDecision { decision } => decision,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_job_that_asks_goes_on_with_the_answer_and_the_wait_is_none_of_its_budget() {
+    let mut run = run(json!([job("coder")]));
+    advance(&mut run, at(0)).unwrap();
+    let (id, _) = calling(&run);
+    poll(&mut run, asks("q"), at(10)).unwrap();
+    let decision = asked(&run);
+    assert_eq!(run.step.live_jobs().count(), 1, "the job lives on");
+    // It asks on, and time goes by that would have been its budget.
+    for minute in [20, 500, 5_000] {
+        let before = run.clone();
+        poll(&mut run, asks("q"), at(minute)).unwrap();
+        poll(&mut run, CallStatus::Unreadable("gone".into()), at(minute)).unwrap();
+        assert_eq!(run, before);
+    }
+    let choice = Answer::Choice("whatever".to_owned());
+    answer(&mut run, &decision, &choice, "ada", at(5_010)).unwrap();
+    assert_eq!(calling(&run).0, id, "the same job");
+    assert_eq!(run.step.call().unwrap().deadline, at(70 + 5_000));
+    assert_eq!(run.step.answer_to(&id, "q"), Some("whatever"));
+    // The answer is on its way: the question is not asked again. Another one is.
+    poll(&mut run, asks("q"), at(5_011)).unwrap();
+    assert_eq!(run.head.status, Status::Running);
+    poll(&mut run, asks("r"), at(5_012)).unwrap();
+    assert_ne!(asked(&run), decision);
+    poll(&mut run, done("made"), at(5_013)).unwrap();
+    assert_eq!(run.head.status, Status::Done);
+    assert_eq!(
+        run.step.decisions.len(),
+        1,
+        "the open question is withdrawn"
+    );
+}
+
+#[test]
+fn a_question_goes_with_its_job() {
+    let mut first = run(json!([job("coder")]));
+    advance(&mut first, at(0)).unwrap();
+    poll(&mut first, asks("q"), at(10)).unwrap();
+    let decision = asked(&first);
+    // Answered elsewhere.
+    let mut run = first.clone();
+    poll(&mut run, CallStatus::Running, at(40)).unwrap();
+    assert_eq!(run.step.call().unwrap().deadline, at(100));
+    assert!(run.step.decisions.is_empty());
+    let choice = Answer::Choice("late".to_owned());
+    let late = answer(&mut run, &decision, &choice, "ada", at(41));
+    assert!(late.is_err(), "nobody asks any more");
+    // Lost with its machine: the next job of the step is another, and asks for itself.
+    let mut run = first.clone();
+    let lost_job = run.step.live_jobs().next().unwrap();
+    poll(&mut run, lost(LossCause::Crashed), at(40)).unwrap();
+    assert_eq!(run.step.replaces, [lost_job.clone()]);
+    assert_eq!(run.head.status, Status::Running);
+    poll(&mut run, asks("q"), at(41)).unwrap();
+    assert_ne!(asked(&run), decision);
+    // Stopped while it asks: its job is ended.
+    let mut run = first.clone();
+    let mark = StopMark::new("ada", None, at(50));
+    stop(&mut run, &mark, at(50));
+    assert!(run.effects.contains(&Effect::Reap(lost_job)));
 }

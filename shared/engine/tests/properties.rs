@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use towpath_engine::{
-    Answer, BlockChange, CallStatus, Died, Effect, Illegal, JobId, LossCause, Outcome, Phase,
-    Reason, Run, Status, Step, StepIndex, StopMark, Timestamp, advance, answer, driver_died, due,
-    gone, hand_over, hold, kinds, poll, reason, retry, start, started, stop,
+    Answer, BlockChange, CallQuestion, CallStatus, Died, Effect, Illegal, JobId, LossCause,
+    Outcome, Phase, Reason, Run, Status, Step, StepIndex, StopMark, Timestamp, advance, answer,
+    driver_died, due, gone, hand_over, hold, kinds, poll, reason, retry, start, started, stop,
 };
 
 use crate::sizes::{KB, json_bytes};
@@ -47,8 +47,12 @@ fn text(random: &mut Random) -> String {
 }
 
 fn call_status(random: &mut Random) -> CallStatus {
-    match random.below(12) {
+    match random.below(14) {
         0 | 1 => CallStatus::Running,
+        12 | 13 => CallStatus::Asks(CallQuestion {
+            id: ["q-1", "q-2"][random.below(2)].to_owned(),
+            question: text(random),
+        }),
         2 => lost(LossCause::Crashed),
         3 => lost(LossCause::Reclaimed),
         4 => lost([LossCause::TimedOut, LossCause::Killed, LossCause::Checkout][random.below(3)]),
@@ -224,8 +228,9 @@ impl Ledger {
                 assert!(fresh, "an output's number is used twice");
             }
         }
-        if let Some(call) = run.step.call()
-            && before.step.call().map(|call| &call.id) != Some(&call.id)
+        let of = |run: &Run| run.step.call().or(run.step.asking_call()).cloned();
+        if let Some(call) = of(run)
+            && of(before).map(|call| call.id) != Some(call.id.clone())
         {
             assert!(
                 self.jobs.insert(call.id.clone()),
@@ -248,7 +253,7 @@ impl Ledger {
                 _ => None,
             }));
         if run.head.status == Status::Failed
-            && let Some(call) = run.step.call()
+            && let Some(call) = run.step.call().or(run.step.asking_call())
         {
             assert!(
                 self.reaped.contains(&call.id),
@@ -463,6 +468,9 @@ fn a_driver_that_only_does_its_work_always_comes_to_an_end() {
                 Phase::Pending => Happening::Advance,
                 Phase::Calling(_) => Happening::Poll(call_status(random)),
                 Phase::Resting(_) => Happening::Due,
+                Phase::Asking(asked) if asked.call.is_some() && random.below(2) == 0 => {
+                    Happening::Poll(call_status(random))
+                }
                 Phase::Asking(asked) if asked.about == towpath_engine::About::Decision => {
                     Happening::Answer(asked.subject.clone(), Answer::Choice("red".to_owned()))
                 }
