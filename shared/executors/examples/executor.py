@@ -39,7 +39,9 @@ def tell(socket, me, event, mission=None, **data):
 
 
 def carry_out(socket, me, mission, objective):
+    tell(socket, me, "mission.assigned", mission, state="assigned")
     tell(socket, me, "mission.started", mission, state="running")
+    tell(socket, me, "mission.progress", mission, phase="running")
     command = missions[mission] = subprocess.Popen(COMMAND, shell=True, text=True, stdout=subprocess.PIPE,
                                                    env=os.environ | {"OBJECTIVE": objective})
     summary = command.communicate()[0]

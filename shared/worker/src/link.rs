@@ -142,8 +142,30 @@ impl Link {
         if let Some(verdict) = self.say(message.clone()).await {
             return Ok(verdict);
         }
+        self.post(&[message]).await
+    }
+
+    /// Tells events of a mission in one request, in their order, until they are taken or do not count.
+    pub(crate) async fn tell_all(&self, mission: &str, events: &[(&str, Value)]) {
+        let events = events.iter();
+        let messages: Vec<Value> = events
+            .map(|(event, data)| self.event(event, Some(mission), data.clone()))
+            .collect();
+        let mut pause = Pause::default();
+        loop {
+            match self.post(&messages).await {
+                Ok(Verdict::Taken) => return,
+                Ok(Verdict::Refused(why)) | Err(Lost::Refused(why)) => {
+                    return note(&format!("{mission}: its begin does not count: {why}"));
+                }
+                Err(Lost::NoAnswer(_)) => tokio::time::sleep(pause.next()).await,
+            }
+        }
+    }
+
+    async fn post(&self, messages: &[Value]) -> Result<Verdict, Lost> {
         let path = format!("/api/v1/executors/{}/events", self.0.executor);
-        let body = json!({ "messages": [message] });
+        let body = json!({ "messages": messages });
         let answer = send(&self.0.client, Method::POST, &path, &self.token(), &body).await?;
         let refused = answer.pointer("/refused/0/message").and_then(Value::as_str);
         Ok(refused.map_or(Verdict::Taken, |why| Verdict::Refused(why.to_owned())))

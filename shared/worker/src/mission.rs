@@ -44,9 +44,13 @@ impl Mission {
     pub(crate) async fn carry_out(self, orders: watch::Receiver<Orders>) {
         let began = self.folder.join("began");
         if !began.exists() {
-            // That it was assigned, whoever did that knows.
-            let running = json!({ "state": "running" });
-            self.tell("mission.started", running).await;
+            // The contract wants each of them, once at least; together they are one request.
+            let begun = [
+                ("mission.assigned", json!({ "state": "assigned" })),
+                ("mission.started", json!({ "state": "running" })),
+                ("mission.progress", json!({ "phase": "running" })),
+            ];
+            self.link.tell_all(&self.id, &begun).await;
             let _ = std::fs::write(&began, b"");
         }
         let job = self.dispatch.pointer("/metadata/towpath/job");
