@@ -432,7 +432,7 @@ fn a_question_goes_with_its_job() {
     let mut run = first.clone();
     let lost_job = run.step.live_jobs().next().unwrap();
     poll(&mut run, lost(LossCause::Crashed), at(40)).unwrap();
-    assert_eq!(run.step.replaces, [lost_job.clone()]);
+    assert_eq!(run.step.replaces, std::slice::from_ref(&lost_job));
     assert_eq!(run.head.status, Status::Running);
     poll(&mut run, asks("q"), at(41)).unwrap();
     assert_ne!(asked(&run), decision);
