@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use towpath_engine::kinds::gate::Gate;
 use towpath_engine::{
     AgentKind, Approval, Artifact, Audit, Block, Decision, Evictions, Failure, JobId, Pin,
-    Pipeline, RunId, Status, StepIndex, StepState, Timestamp, WorkspaceId,
+    Pipeline, RunId, Status, StepIndex, StepState, Timestamp, Usage, WorkspaceId,
 };
 
 /// A part of a list.
@@ -134,6 +134,9 @@ pub struct StepView {
     /// The model that did the work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What the step's calls of models used, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// The earlier run that did the step, if this one began behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_from: Option<RunId>,

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    Binding, CheckoutMode, Command, EnvValue, EventFormat, Place, Probe, Question, Resources,
-    Simulated,
+    Binding, CheckoutMode, Command, EnvValue, EventFormat, Model, Place, Probe, Question,
+    Resources, Simulated,
 };
 
 /// The fields of a binding.
@@ -29,6 +29,11 @@ pub(crate) struct Fields {
     output: Option<String>,
     asks: Option<Question>,
     fails: Option<String>,
+    model: Option<String>,
+    system: Option<String>,
+    prompt: Option<String>,
+    temperature: Option<f64>,
+    max_tokens: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +42,7 @@ enum BindingKind {
     Simulated,
     #[serde(alias = "process")]
     Command,
+    Model,
 }
 
 /// The fields of a probe.
@@ -78,11 +84,49 @@ macro_rules! command {
     };
 }
 
-/// Refuses fields of another kind.
-fn none_of(kind: &str, fields: &[(&str, bool)]) -> Result<(), String> {
-    match fields.iter().find(|(_, there)| *there) {
-        Some((name, _)) => Err(format!("a runtime of kind `{kind}` has no field `{name}`")),
-        None => Ok(()),
+impl BindingKind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Simulated => "simulated",
+            Self::Command => "command",
+            Self::Model => "model",
+        }
+    }
+}
+
+impl Fields {
+    /// The name of a field that is there and belongs to another kind.
+    fn foreign(&self) -> Option<&'static str> {
+        let command = [
+            ("command", self.command.is_some()),
+            ("checkout", self.checkout.is_some()),
+            ("env", self.env.is_some()),
+            ("events", self.events.is_some()),
+            ("image", self.image.is_some()),
+            ("resources", self.resources.is_some()),
+            ("on", self.on.is_some()),
+            ("completion", self.completion.is_some()),
+            ("longRunning", self.long_running.is_some()),
+        ];
+        let simulated = [
+            ("output", self.output.is_some()),
+            ("asks", self.asks.is_some()),
+            ("fails", self.fails.is_some()),
+        ];
+        let model = [
+            ("model", self.model.is_some()),
+            ("system", self.system.is_some()),
+            ("prompt", self.prompt.is_some()),
+            ("temperature", self.temperature.is_some()),
+            ("maxTokens", self.max_tokens.is_some()),
+        ];
+        let others: [&[(&'static str, bool)]; 2] = match self.kind {
+            BindingKind::Simulated => [&command, &model],
+            BindingKind::Command => [&simulated, &model],
+            BindingKind::Model => [&command, &simulated],
+        };
+        let mut others = others.into_iter().flatten();
+        others.find(|(_, there)| *there).map(|(name, _)| *name)
     }
 }
 
@@ -90,36 +134,25 @@ impl TryFrom<Fields> for Binding {
     type Error = String;
 
     fn try_from(fields: Fields) -> Result<Self, String> {
-        match fields.kind {
-            BindingKind::Simulated => {
-                let others = [
-                    ("command", fields.command.is_some()),
-                    ("checkout", fields.checkout.is_some()),
-                    ("env", fields.env.is_some()),
-                    ("events", fields.events.is_some()),
-                    ("image", fields.image.is_some()),
-                    ("resources", fields.resources.is_some()),
-                    ("on", fields.on.is_some()),
-                    ("completion", fields.completion.is_some()),
-                    ("longRunning", fields.long_running.is_some()),
-                ];
-                none_of("simulated", &others)?;
-                Ok(Self::Simulated(Simulated {
-                    output: fields.output.unwrap_or_default(),
-                    asks: fields.asks,
-                    fails: fields.fails,
-                }))
-            }
-            BindingKind::Command => {
-                let others = [
-                    ("output", fields.output.is_some()),
-                    ("asks", fields.asks.is_some()),
-                    ("fails", fields.fails.is_some()),
-                ];
-                none_of("command", &others)?;
-                Ok(Self::Command(command!(fields)))
-            }
+        if let Some(name) = fields.foreign() {
+            let kind = fields.kind.name();
+            return Err(format!("a runtime of kind `{kind}` has no field `{name}`"));
         }
+        Ok(match fields.kind {
+            BindingKind::Simulated => Self::Simulated(Simulated {
+                output: fields.output.unwrap_or_default(),
+                asks: fields.asks,
+                fails: fields.fails,
+            }),
+            BindingKind::Command => Self::Command(command!(fields)),
+            BindingKind::Model => Self::Model(Model {
+                model: fields.model.ok_or("missing field `model`")?,
+                system: fields.system,
+                prompt: fields.prompt,
+                temperature: fields.temperature,
+                max_tokens: fields.max_tokens,
+            }),
+        })
     }
 }
 

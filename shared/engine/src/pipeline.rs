@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fields::{Fields, ProbeFields};
 use crate::kinds::{ANY_RUNTIME, BUILT_IN, Kind, Work};
-use crate::{AgentKind, CheckoutMode, Command, PipelineId, SecretName, StepIndex};
+use crate::{AgentKind, CheckoutMode, Command, Model, PipelineId, SecretName, StepIndex};
 
 /// A pipeline as its author wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,8 @@ pub enum Binding {
     /// A command, run as a job wherever the deployment runs jobs, or where the command says. Files and records of before
     /// call it `process`.
     Command(Command),
+    /// One call of a language model, at the gateway that the deployment names.
+    Model(Model),
 }
 
 /// The script of a simulated agent.
@@ -356,7 +358,7 @@ impl StepSpec {
             .into_iter()
             .filter_map(|(place, binding)| match binding {
                 Some(Binding::Command(command)) => Some((place, command)),
-                Some(Binding::Simulated(_)) | None => None,
+                Some(Binding::Simulated(_) | Binding::Model(_)) | None => None,
             });
         let probe = gate.map(|gate| {
             let Probe::Command(probe) = &gate.probe;
@@ -374,7 +376,7 @@ impl StepSpec {
         } else if GATE_KINDS.contains(&name) {
             errors.add(path, format!("the gate `{name}` needs a `gate` with a `probe`, for example {{ probe: {{ kind: command, command: [make, test] }} }}"));
         } else {
-            errors.add(path, format!("no runtime is known for the agent kind `{name}`; give the step a `runtime` (kind `command` or `simulated`) or a `gate`"));
+            errors.add(path, format!("no runtime is known for the agent kind `{name}`; give the step a `runtime` (kind `command`, `model` or `simulated`) or a `gate`"));
         }
         if self
             .budgets
@@ -403,7 +405,7 @@ impl GateSpec {
             helper
                 .runtime
                 .check(&format!("{path}.helper.runtime"), errors);
-            if matches!(helper.runtime, Binding::Simulated(_)) {
+            if !matches!(helper.runtime, Binding::Command(_)) {
                 errors.add(
                     format!("{path}.helper.runtime"),
                     "a helper changes the branch in a job: kind `command`",
@@ -440,12 +442,14 @@ impl Binding {
         match self {
             Binding::Simulated(script) => Work::Simulated(script),
             Binding::Command(command) => Work::Command(command),
+            Binding::Model(model) => Work::Model(model),
         }
     }
 
     pub(crate) fn check(&self, path: &str, errors: &mut ValidationErrors) {
         match self {
             Binding::Command(command) => command.check(path, errors),
+            Binding::Model(model) => model.check(path, errors),
             Binding::Simulated(simulated) => {
                 let options = simulated
                     .asks

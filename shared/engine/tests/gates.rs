@@ -266,6 +266,7 @@ fn failed(kind: FailureKind, detail: Option<&str>, printed: Option<&str>) -> Cal
         detail: detail.map(str::to_owned),
         exit_code: None,
         printed: printed.map(str::to_owned),
+        usage: None,
     }))
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use towpath_engine::{
-    Answer, CallQuestion, CallStatus, Effect, Evictions, FailureKind, LossCause, Outcome, Phase,
-    Role, Run, Status, StepState, StopMark, Timestamp, advance, answer, gone, hold,
-    policy::start_pause, poll, started, stop,
+    Answer, CallFailure, CallQuestion, CallResult, CallStatus, CheckedAnswer, Effect, Evictions,
+    FailureKind, LossCause, Outcome, Phase, Role, Run, Status, StepState, StopMark, Timestamp,
+    Usage, advance, answer, gone, hold, policy::start_pause, poll, started, stop,
 };
 
 use crate::support::{at, calling, done, failure, job, lost, run};
@@ -441,4 +441,49 @@ fn a_question_goes_with_its_job() {
     let mark = StopMark::new("ada", None, at(50));
     stop(&mut run, &mark, at(50));
     assert!(run.effects.contains(&Effect::Reap(lost_job)));
+
+#[test]
+fn what_each_call_used_counts_once_and_is_kept_through_rounds() {
+    let used = |prompt_tokens| Usage {
+        prompt_tokens,
+        completion_tokens: 1,
+        cached_tokens: 0,
+    };
+    let mut step = job("coder");
+    step["requiresApproval"] = json!(true);
+    let mut run = run(json!([step]));
+    advance(&mut run, at(0)).unwrap();
+    poll(&mut run, CallStatus::Running, at(1)).unwrap();
+    assert_eq!(run.step.usage, None);
+    let answer = CheckedAnswer::of_output("draft").with_usage(Some(used(10)));
+    let ended = CallStatus::Ended(CallResult::Done(answer));
+    poll(&mut run, ended.clone(), at(2)).unwrap();
+    assert_eq!(run.step.usage, Some(used(10)));
+    // The call is left behind: its end cannot be counted again.
+    poll(&mut run, ended, at(2)).unwrap_err();
+
+    let changes = Answer::RequestChanges {
+        feedback: Some("shorter".to_owned()),
+        comments: Vec::new(),
+    };
+    let subject = run.step.approval.clone().unwrap().id;
+    answer_to(&mut run, &subject, &changes);
+    advance(&mut run, at(3)).unwrap();
+    let failed = CallFailure {
+        usage: Some(used(5)),
+        ..CallFailure::new(FailureKind::Agent, "too long")
+    };
+    poll(
+        &mut run,
+        CallStatus::Ended(CallResult::Failed(failed)),
+        at(4),
+    )
+    .unwrap();
+    assert_eq!(run.head.status, Status::Failed);
+    let both = used(10).plus(used(5));
+    assert_eq!((run.step.usage, both.prompt_tokens), (Some(both), 15));
+}
+
+fn answer_to(run: &mut towpath_engine::Run, subject: &str, with: &Answer) {
+    towpath_engine::answer(run, subject, with, "somebody", at(3)).unwrap();
 }

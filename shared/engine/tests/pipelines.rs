@@ -322,6 +322,10 @@ fn a_plan_says_which_runtimes_it_needs_and_which_kind_decides() {
         needs.collect::<Vec<_>>()
     };
     assert_eq!(needs(json!([runs(simulated())])), ["simulated"]);
+    assert_eq!(
+        needs(json!([runs(json!({"kind": "model", "model": "m"}))])),
+        ["model"]
+    );
     assert_eq!(needs(json!([gate(json!({}))])), ["command"]);
     let both = json!([runs(simulated()), helped(process(&["x"]))]);
     assert_eq!(needs(both.clone()), ["command", "simulated"]);
@@ -358,6 +362,40 @@ fn what_is_not_said_is_as_documented() {
 }
 
 #[test]
+fn what_a_model_is_asked_has_bounds() {
+    let model = |more: Value| {
+        let mut model = json!({"kind": "model", "model": "large"});
+        let Value::Object(more) = more else { panic!() };
+        model.as_object_mut().unwrap().extend(more);
+        json!([runs(model)])
+    };
+    let text = |bytes: usize| "x".repeat(bytes);
+    for fits in [
+        json!({}),
+        json!({"temperature": 0, "maxTokens": 1}),
+        json!({"temperature": 2.0, "maxTokens": 1_000_000}),
+        json!({"system": text(32 * 1024), "prompt": text(32 * 1024), "model": text(256)}),
+    ] {
+        assert_eq!(errors(model(fits.clone())), [], "{fits}");
+    }
+    for (wrong, field) in [
+        (json!({"model": ""}), "model"),
+        (json!({"model": text(257)}), "model"),
+        (json!({"model": "a\nb"}), "model"),
+        (json!({"system": text(32 * 1024 + 1)}), "system"),
+        (json!({"prompt": text(32 * 1024 + 1)}), "prompt"),
+        (json!({"temperature": 2.1}), "temperature"),
+        (json!({"temperature": -0.1}), "temperature"),
+        (json!({"maxTokens": 0}), "maxTokens"),
+        (json!({"maxTokens": 1_000_001}), "maxTokens"),
+    ] {
+        let found = errors(model(wrong));
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, [format!("steps[0].runtime.{field}")], "{found:?}");
+    }
+}
+
+#[test]
 fn a_misspelt_field_is_refused_and_not_ignored() {
     for (step, name) in [
         (
@@ -370,6 +408,27 @@ fn a_misspelt_field_is_refused_and_not_ignored() {
         ),
         (gate(json!({"pause": 1})), "pause"),
         (runs(json!({"kind": "simulated", "says": "x"})), "says"),
+        (
+            runs(json!({"kind": "model", "model": "m", "topP": 1})),
+            "topP",
+        ),
+        (runs(json!({"kind": "model"})), "model"),
+        (
+            runs(json!({"kind": "model", "model": "m", "command": ["x"]})),
+            "command",
+        ),
+        (
+            runs(json!({"kind": "model", "model": "m", "output": "x"})),
+            "output",
+        ),
+        (
+            runs(json!({"kind": "simulated", "maxTokens": 1})),
+            "maxTokens",
+        ),
+        (
+            runs(json!({"kind": "command", "command": ["x"], "prompt": "y"})),
+            "prompt",
+        ),
     ] {
         let error = serde_json::from_value::<StepSpec>(step).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
@@ -380,6 +439,7 @@ fn a_misspelt_field_is_refused_and_not_ignored() {
 fn a_pipeline_reads_back_as_it_was_written() {
     let steps = json!([
         {"agentKind": "a", "runtime": {"kind": "simulated", "fails": "no"}},
+        {"agentKind": "m", "runtime": {"kind": "model", "model": "m", "system": "s", "prompt": "p", "temperature": 0.5, "maxTokens": 9}},
         {"agentKind": "b", "enabled": false, "requiresApproval": true, "runtime": process(&["x", "y"])},
         budget(3),
         gate(json!({"attempts": 2, "intervalMinutes": 9})),
@@ -391,6 +451,6 @@ fn a_pipeline_reads_back_as_it_was_written() {
         json["steps"][0].get("budgets").is_none(),
         "a default takes no room"
     );
-    assert_eq!(json["steps"][2]["budgets"], json!({"jobMinutes": 3}));
+    assert_eq!(json["steps"][3]["budgets"], json!({"jobMinutes": 3}));
     assert_eq!(serde_json::from_value::<Pipeline>(json).unwrap(), written);
 }

@@ -80,6 +80,7 @@ pub(crate) fn exit(code: i32, printed: &str) -> CallStatus {
         detail: None,
         exit_code: Some(code),
         printed: Some(printed.to_owned()),
+        usage: None,
     }))
 }
 

@@ -192,7 +192,7 @@ async fn manifest(
 ) -> Result<Response, Refusal> {
     let of = of_token(&app, &job, &headers).await?;
     let request = app.runners.manifest(&of).await?;
-    let none = || RunnerRefused::NoWork("a simulated agent has no runner".to_owned());
+    let none = || RunnerRefused::NoWork("an agent that is no command has no runner".to_owned());
     let bytes = request.to_manifest().ok_or_else(none)?;
     Ok(([(CONTENT_TYPE, MANIFEST_TYPE)], bytes).into_response())
 }

@@ -268,8 +268,7 @@ impl Runtime for CodeBuildRuntime {
 
     async fn start(&self, request: &JobRequest) -> Result<Started, StartError> {
         let Work::Command(work) = &request.work else {
-            let why =
-                "the runtime `codebuild` runs commands, and cannot answer for a simulated agent";
+            let why = "the runtime `codebuild` runs commands, and cannot answer for an agent that is none";
             return Err(StartError::Refused(why.to_owned()));
         };
         if request.job.number().is_none() {

@@ -290,7 +290,7 @@ impl Runtime for ProcessRuntime {
     async fn start(&self, request: &JobRequest) -> Result<Started, StartError> {
         let Work::Command(work) = &request.work else {
             let why =
-                "the runtime `process` runs commands, and cannot answer for a simulated agent";
+                "the runtime `process` runs commands, and cannot answer for an agent that is none";
             return Err(StartError::Refused(why.to_owned()));
         };
         if !request.artifacts.is_empty() {

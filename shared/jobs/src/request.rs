@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use towpath_auth::Secret;
 use towpath_engine::{
-    CheckoutMode, Command, EnvValue, EventFormat, JobId, Place, Repository, Resources, SecretName,
-    Simulated, StepIndex, WorkspaceId,
+    CheckoutMode, Command, EnvValue, EventFormat, JobId, Model, Place, Repository, Resources,
+    SecretName, Simulated, StepIndex, WorkspaceId,
 };
 
 use crate::{Contract, StartError};
@@ -107,6 +107,8 @@ pub enum Work {
     Command(CommandWork),
     /// The script of a simulated agent.
     Simulated(Simulated),
+    /// A call of a language model.
+    Model(Model),
 }
 
 /// A program to run, and what it starts with.
@@ -235,6 +237,20 @@ impl JobRequest {
         max_run: Duration,
     ) -> Result<Self, StartError> {
         Self::new(Work::Simulated(script.clone()), contract, max_run)
+    }
+
+    /// The request for a job that a language model answers, told these texts of the contract.
+    ///
+    /// # Errors
+    /// [`StartError::Refused`] if the contract cannot be written as JSON.
+    pub fn model(
+        model: &Model,
+        contract: &Contract,
+        inputs: Vec<InputFile>,
+        max_run: Duration,
+    ) -> Result<Self, StartError> {
+        let request = Self::new(Work::Model(model.clone()), contract, max_run)?;
+        Ok(Self { inputs, ..request })
     }
 
     fn new(work: Work, contract: &Contract, max_run: Duration) -> Result<Self, StartError> {
@@ -395,7 +411,7 @@ mod tests {
     fn work(request: JobRequest) -> CommandWork {
         match request.work {
             Work::Command(work) => work,
-            Work::Simulated(script) => panic!("{script:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -46,11 +46,12 @@ fn loss(class: &str) -> Option<(LossCause, &'static str)> {
 }
 
 fn done(snapshot: JobSnapshot) -> CallResult {
-    let exit_code = snapshot.exit_code;
+    let (exit_code, usage) = (snapshot.exit_code, snapshot.usage);
     match agent_answer(snapshot.answer, snapshot.artifacts) {
-        Ok(answer) => CallResult::Done(answer),
+        Ok(answer) => CallResult::Done(answer.with_usage(usage)),
         Err(message) => CallResult::Failed(CallFailure {
             exit_code,
+            usage,
             ..CallFailure::new(FailureKind::Agent, message)
         }),
     }
@@ -89,6 +90,7 @@ fn failure(kind: FailureKind, message: String, snapshot: JobSnapshot) -> CallRes
         message,
         exit_code: snapshot.exit_code,
         printed: printed(&snapshot),
+        usage: snapshot.usage,
         detail: snapshot.terminal_error_message,
     })
 }
@@ -133,6 +135,8 @@ fn agent_answer(answer: Option<Answer>, kept: Vec<Artifact>) -> Result<CheckedAn
 
 #[cfg(test)]
 mod tests {
+    use towpath_engine::Usage;
+
     use super::*;
 
     fn ended_well(answer: Answer) -> JobSnapshot {
@@ -283,5 +287,21 @@ mod tests {
         };
         let printed = failure_of(previous_release).printed.unwrap();
         assert!(printed.len() <= PRINTED_MAX && printed.starts_with("line\n"));
+    }
+    #[test]
+    fn what_a_job_used_is_told_whether_it_ended_well_or_not() {
+        let usage = Some(Usage {
+            prompt_tokens: 7,
+            completion_tokens: 5,
+            cached_tokens: 2,
+        });
+        let well = ended_well(Answer::File("done".to_owned()));
+        let unusable = ended_well(Answer::File("{".to_owned()));
+        let failed = JobSnapshot::ended_badly(error_class::AGENT_ERROR, "no");
+        for snapshot in [well, unusable, failed] {
+            assert_eq!(call_result(snapshot.clone()).unwrap().usage(), None);
+            let used = JobSnapshot { usage, ..snapshot };
+            assert_eq!(call_result(used).unwrap().usage(), usage);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a runtime says of a job.
 
 use serde::{Deserialize, Serialize};
-use towpath_engine::{Artifact, CallQuestion};
+use towpath_engine::{Artifact, CallQuestion, Usage};
 
 /// The state of a job. Most jobs walk through the states in this order; `Terminated` and `Failed` are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct JobSnapshot {
     /// The end of what the command printed, if it failed: whole lines, several KB at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub printed: Option<String>,
+    /// What the job used of models, if it has ended and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// Measurements of a live job, where the runtime has any.
     pub resource_stats: Option<ResourceStats>,
     /// The reason a job is queued, for people, where there is more to say than that its runtime has no room.
@@ -71,6 +74,7 @@ impl JobSnapshot {
             answer: None,
             artifacts: Vec::new(),
             printed: None,
+            usage: None,
             resource_stats: None,
             waits_for: None,
             question: None,

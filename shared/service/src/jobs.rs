@@ -204,6 +204,13 @@ impl Jobs {
         })
     }
 
+    fn texts(&self) -> Texts<'_> {
+        Texts {
+            store: &self.store,
+            runtimes: &self.runtimes,
+        }
+    }
+
     /// What the run's call asks for, as things are now. `whole`: with the texts and the secrets that its command gets.
     pub(crate) async fn request(
         &self,
@@ -226,15 +233,15 @@ impl Jobs {
         let command = match work {
             Work::Command(command) => command,
             Work::Simulated(script) => return Ok(JobRequest::simulated(script, &contract, budget)),
+            Work::Model(model) => {
+                let texts = self.texts().add_to(&mut contract, run, &input).await?;
+                return Ok(JobRequest::model(model, &contract, texts.0, budget));
+            }
         };
         let given = match whole {
             false => Given::later(command),
             true => {
-                let texts = Texts {
-                    store: &self.store,
-                    runtimes: &self.runtimes,
-                };
-                let (inputs, artifacts) = texts.add_to(&mut contract, run, &input).await?;
+                let (inputs, artifacts) = self.texts().add_to(&mut contract, run, &input).await?;
                 Given {
                     inputs,
                     artifacts,

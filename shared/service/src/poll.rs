@@ -2,8 +2,7 @@
 //! vain moves no machine.
 
 use towpath_engine::{
-    CallStatus, Head, JobId, Next, Phase, Run, RunId, Status, Timestamp, Wait, due, hold, poll,
-    reason, started,
+    Head, JobId, Next, Phase, Run, RunId, Status, Timestamp, Wait, due, hold, poll, reason, started,
 };
 use towpath_store::Loaded;
 
@@ -167,13 +166,15 @@ impl Poll {
         let after = match &run.step.phase {
             Phase::Calling(call) => {
                 let early = call.held.as_ref().is_some_and(|held| now < held.until);
-                if early && !heard {
+                // An inline call is for the driver to make, which records the answer: it costs what it costs each time.
+                let inline = self.jobs.is_inline(run);
+                if early && (!heard || inline) {
                     return Ok(Found::Nothing);
                 }
-                match self.tried(run, fresh).await? {
-                    Some(after) => after,
-                    None => return Ok(Found::Wake(Next::PollJob)),
+                if inline {
+                    return Ok(Found::Wake(Next::PollJob));
                 }
+                self.tried(run, fresh).await?
             }
             Phase::Resting(_) => {
                 apply(&self.outbox.ports.store, run, |run| {
@@ -208,11 +209,11 @@ impl Poll {
         })
     }
 
-    /// Moves the run's call on. `None`: it was answered at once, which is for the driver to take.
-    async fn tried(&self, run: &Run, fresh: bool) -> Result<Option<Run>, Error> {
+    /// Moves the run's call on.
+    async fn tried(&self, run: &Run, fresh: bool) -> Result<Run, Error> {
         let now = self.outbox.now();
         let mut after = run.clone();
-        Ok(Some(match self.jobs.try_call(&mut after, fresh).await? {
+        Ok(match self.jobs.try_call(&mut after, fresh).await? {
             Tried::Started => {
                 started(&mut after);
                 after
@@ -221,7 +222,6 @@ impl Poll {
                 hold(&mut after, pause, &why, now)?;
                 after
             }
-            Tried::Is(CallStatus::Ended(_)) if self.jobs.is_inline(run) => return Ok(None),
             Tried::Is(status) => {
                 apply(&self.outbox.ports.store, &after, |run| {
                     let outcome = poll(run, status.clone(), now)?;
@@ -229,7 +229,7 @@ impl Poll {
                 })
                 .await?
             }
-        }))
+        })
     }
 }
 

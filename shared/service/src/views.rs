@@ -323,6 +323,7 @@ fn step_view(
         approval: step.approval,
         evictions: step.evictions,
         model: step.model,
+        usage: step.usage,
         kept_from,
     }
 }

@@ -53,6 +53,7 @@ impl Record for towpath_engine::Step {
         "unreadable",
         "replaces",
         "model",
+        "usage",
         "lastJob",
     ];
 }
@@ -242,7 +243,7 @@ mod tests {
             "confidence": 0.5, "decisions": [{"id": "d", "question": "", "options": []}],
             "approval": {"id": "a", "status": "pending", "proposal": output}, "revision": {"previous": output},
             "state": {"a": 1}, "evictions": {"crashes": 1}, "unreadable": {"looks": 1},
-            "replaces": [{"job": "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-1", "runtime": "process"}], "model": "m",
+            "replaces": [{"job": "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-1", "runtime": "process"}], "model": "m", "usage": {},
             "lastJob": "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-2"});
         lists::<Step>(&step, &with(step.clone(), more));
     }

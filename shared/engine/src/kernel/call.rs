@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckedAnswer, FailureKind, JobId, JobRef, Role, Timestamp};
+use crate::{CheckedAnswer, FailureKind, JobId, JobRef, Role, Timestamp, Usage};
 
 /// A call that a step waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +80,17 @@ pub enum CallResult {
     Lost(Loss),
 }
 
+impl CallResult {
+    /// What the call used, where that is known.
+    pub fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Done(answer) => answer.usage(),
+            Self::Failed(failure) => failure.usage,
+            Self::Lost(_) => None,
+        }
+    }
+}
+
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFailure {
@@ -93,6 +104,8 @@ pub struct CallFailure {
     pub exit_code: Option<i32>,
     /// The end of what the command printed, in whole lines.
     pub printed: Option<String>,
+    /// What the call used all the same, where that is known.
+    pub usage: Option<Usage>,
 }
 
 impl CallFailure {
@@ -104,6 +117,7 @@ impl CallFailure {
             detail: None,
             exit_code: None,
             printed: None,
+            usage: None,
         }
     }
 }

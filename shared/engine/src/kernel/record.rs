@@ -6,7 +6,7 @@ use super::end::{end_well, fail};
 use crate::{
     About, Approval, ApprovalStatus, Artifact, Asked, AskedBy, BlockChange, Call, CallQuestion,
     Decision, Effect, FailureKind, Illegal, Outcome, Output, OutputRef, Phase, PullRequest,
-    Question, Run, Timestamp, resolvers,
+    Question, Run, Timestamp, Usage, resolvers,
 };
 
 /// The answer of an agent. Everything but the output is optional, and nothing in it is trusted before it is checked.
@@ -38,6 +38,7 @@ pub struct CheckedAnswer {
     answer: Box<AgentAnswer>,
     /// The artifacts that the answer names, as they were kept.
     kept: Vec<Artifact>,
+    usage: Option<Usage>,
 }
 
 impl std::ops::Deref for CheckedAnswer {
@@ -106,6 +107,7 @@ impl AgentAnswer {
         Ok(CheckedAnswer {
             answer: Box::new(self),
             kept,
+            usage: None,
         })
     }
 }
@@ -119,7 +121,19 @@ impl CheckedAnswer {
                 ..AgentAnswer::default()
             }),
             kept: Vec::new(),
+            usage: None,
         }
+    }
+
+    /// The same answer, with what it took to make it.
+    #[must_use]
+    pub fn with_usage(self, usage: Option<Usage>) -> Self {
+        Self { usage, ..self }
+    }
+
+    /// What it took to make the answer, where that is known.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
     }
 
     /// The artifacts that the answer names, as they were kept.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AgentKind, Artifact, Call, JobId, Phase, RunId, StepIndex, Timestamp};
+use crate::{AgentKind, Artifact, Call, JobId, Phase, RunId, StepIndex, Timestamp, Usage};
 
 /// The record of one step of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct Step {
     /// The model that did the work, as far as the agent named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What all calls of the step used together, as far as that is known. Each call counts once, with its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// The id of the latest call that the step has left: the job whose log tells what happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_job: Option<JobId>,
@@ -258,6 +261,7 @@ impl Step {
             unreadable: Unreadable::default(),
             replaces: Vec::new(),
             model: None,
+            usage: None,
             last_job: None,
         }
     }
@@ -270,7 +274,7 @@ impl Step {
     }
 
     /// Resets the step for another round within its run: a loop keeps the decisions, the eviction counts, the number of
-    /// attempts and the kind's state, and clears everything else.
+    /// attempts, the usage and the kind's state, and clears everything else.
     #[must_use]
     pub fn again(self, epoch: u32) -> Self {
         Self {
@@ -279,7 +283,15 @@ impl Step {
             evictions: self.evictions,
             state: self.state,
             replaces: self.replaces,
+            usage: self.usage,
             ..Self::pending(self.index, self.agent_kind, epoch)
+        }
+    }
+
+    /// Adds what a call of the step used.
+    pub(crate) fn meter(&mut self, used: Option<Usage>) {
+        if let Some(used) = used {
+            self.usage = Some(self.usage.unwrap_or_default().plus(used));
         }
     }
 

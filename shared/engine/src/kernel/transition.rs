@@ -74,7 +74,11 @@ pub fn poll(run: &mut Run, status: CallStatus, now: Timestamp) -> Result<Outcome
         CallStatus::Asks(asked) => ask_for_call(run, call, asked, now),
         CallStatus::Unreadable(why) => unreadable(run, &call, why, now),
         CallStatus::Ended(CallResult::Lost(loss)) => evicted(run, &call, loss, spent, now),
-        CallStatus::Ended(result) => deliver(run, Event::Called(call.role, &result), now),
+        CallStatus::Ended(result) => {
+            // The run leaves the call with this commit, so that what the call used is counted once.
+            run.step.meter(result.usage());
+            deliver(run, Event::Called(call.role, &result), now)
+        }
     }
 }
 

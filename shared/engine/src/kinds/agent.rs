@@ -57,6 +57,7 @@ impl Kind for Agent {
     fn describe(&self, spec: &StepSpec, _step: &Step) -> String {
         match &spec.runtime {
             Some(Binding::Simulated(_)) => "working".to_owned(),
+            Some(Binding::Model(it)) => format!("the model {} works on it", it.model),
             _ => "a job works on it".to_owned(),
         }
     }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Action, AgentKind, Command, Event, JobId, Role, Simulated, Step, StepSpec, Timestamp,
+    Action, AgentKind, Command, Event, JobId, Model, Role, Simulated, Step, StepSpec, Timestamp,
     ValidationErrors,
 };
 
@@ -60,6 +60,8 @@ pub enum Work<'a> {
     Command(&'a Command),
     /// A script whose answer is known beforehand.
     Simulated(&'a Simulated),
+    /// One call of a language model.
+    Model(&'a Model),
 }
 
 /// The name, in the place of a runtime's kind, of the one that runs a deployment's commands.
@@ -71,6 +73,7 @@ impl<'a> Work<'a> {
         match self {
             Work::Command(command) => command.on.as_ref().map_or(ANY_RUNTIME, |on| on.runtime()),
             Work::Simulated(_) => "simulated",
+            Work::Model(_) => "model",
         }
     }
 }

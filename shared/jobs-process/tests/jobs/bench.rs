@@ -168,7 +168,7 @@ pub(crate) fn command(words: &[&str]) -> JobRequest {
 pub(crate) fn work(request: &mut JobRequest) -> &mut CommandWork {
     match &mut request.work {
         Work::Command(work) => work,
-        Work::Simulated(script) => panic!("{script:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
