@@ -26,7 +26,7 @@ pub use upgrade::Switched;
 /// A client of one deployment, with one key.
 #[derive(Clone)]
 pub struct Client {
-    http: Hyper<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: Hyper<Connector, Full<Bytes>>,
     base: String,
     key: Option<Key>,
 }
@@ -42,24 +42,31 @@ pub enum Error {
     Lost(String),
 }
 
+/// Makes connections.
+pub type Connector = HttpsConnector<HttpConnector>;
+
+/// Makes connections to the host of this URL, with TLS where it is `https`.
+pub fn connector(base: &str) -> Connector {
+    let tls = ClientConfig::builder();
+    // Reading the system's certificates takes a while, and plain `http` needs none. Where the system has none, as in
+    // many containers, those that are built in are trusted.
+    let tls = match base
+        .starts_with("https:")
+        .then(|| tls.clone().with_native_roots())
+    {
+        Some(Ok(native)) => native,
+        Some(Err(_)) => tls.with_webpki_roots(),
+        None => tls.with_root_certificates(RootCertStore::empty()),
+    };
+    let tls = tls.with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
+    connector.https_or_http().enable_http1().build()
+}
+
 impl Client {
     /// A client of the API at `base`, with this key; without one, every call is refused.
     pub fn new(base: &str, key: Option<Key>) -> Self {
-        let tls = ClientConfig::builder();
-        // Reading the system's certificates takes a while, and plain `http` needs none. Where the system has none, as in
-        // many containers, those that are built in are trusted.
-        let tls = match base
-            .starts_with("https:")
-            .then(|| tls.clone().with_native_roots())
-        {
-            Some(Ok(native)) => native,
-            Some(Err(_)) => tls.with_webpki_roots(),
-            None => tls.with_root_certificates(RootCertStore::empty()),
-        };
-        let tls = tls.with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let connector = connector.https_or_http().enable_http1().build();
-        let http = Hyper::builder(TokioExecutor::new()).build(connector);
+        let http = Hyper::builder(TokioExecutor::new()).build(connector(base));
         Self {
             http,
             base: base.trim_end_matches('/').to_owned(),
