@@ -194,6 +194,17 @@ pub(crate) const OF_OUTPUTS: [(&str, &str); 5] = [
     ("CODEBUILD_PROJECT", "JobsProject"),
 ];
 
+/// The variable that holds the key of the model gateway.
+const MODEL_KEY: &str = "TOWPATH_MODEL_KEY";
+
+/// The model gateway that the environment of this process names, as variables for every function.
+pub(crate) fn model_gateway() -> BTreeMap<String, String> {
+    let named = ["TOWPATH_MODEL_BASE", MODEL_KEY].into_iter();
+    named
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect()
+}
+
 /// The environment in which an operator's commands reach this cloud: they break nothing on purpose.
 fn operators(
     mut environment: BTreeMap<String, String>,
@@ -206,6 +217,8 @@ fn operators(
         environment.insert(variable.to_owned(), value);
     }
     environment.remove("TOWPATH_FAULTS");
+    // An operator calls no models, and what is kept of this holds no keys.
+    environment.remove(MODEL_KEY);
     Ok(environment)
 }
 
@@ -295,8 +308,10 @@ fn watch_file(home: &Path, variables: &BTreeMap<String, String>) -> Result<Optio
     if variables.is_empty() {
         return Ok(None);
     }
+    // A watch hands its own environment on, in which the key of a model gateway is then to be.
     let lines = variables
         .iter()
+        .filter(|(name, _)| *name != MODEL_KEY)
         .map(|(name, value)| format!("{name}={value}\n"));
     let path = home.join("functions.env");
     write_private(&path, &lines.collect::<String>()).map_err(error)?;

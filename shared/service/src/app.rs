@@ -186,6 +186,10 @@ impl App {
             Some(url) => Arc::new(ApiSockets(clients.connections(url))),
             None => Arc::new(NoSockets),
         };
+        let models = config.model.as_ref().map(|gateway| {
+            let runtime = gateway.runtime(config, &clients.secrets, clock.clone());
+            Arc::new(runtime) as Arc<dyn Runtime>
+        });
         let news = News::Bus(clients.event_bus.clone());
         let executors = Executors::new(ExecutorPorts::new(
             &store,
@@ -197,7 +201,8 @@ impl App {
         let runtimes = runtimes
             .into_iter()
             .chain([simulated, executors])
-            .chain(builds);
+            .chain(builds)
+            .chain(models);
         let ports = Ports {
             store,
             machine: Arc::new(StepFunctions::new(clients.sfn.clone(), &config.machine)),

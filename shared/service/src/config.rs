@@ -6,7 +6,7 @@ use std::time::Duration;
 use towpath_aws::Settings;
 use towpath_engine::ENTRIES_LIMIT;
 
-use crate::Error;
+use crate::{Error, ModelGateway};
 
 /// The configuration of a function, from its environment.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Config {
     /// The URL by which messages are sent over the sockets of executors, `EXECUTOR_SOCKETS`: that of the management API of
     /// the WebSocket API's stage. Without it executors are told nothing, and poll.
     pub sockets: Option<String>,
+    /// The model gateway: `TOWPATH_MODEL_BASE` and its key. Without it, there is no runtime `model`.
+    pub model: Option<ModelGateway>,
     /// The directory of the jobs of the process runtime, `TOWPATH_JOBS`, and the program that supervises them,
     /// `TOWPATH_SUPERVISOR`. Both are set by the local cloud; elsewhere there is no such runtime.
     pub processes: Option<(PathBuf, PathBuf)>,
@@ -75,6 +77,7 @@ impl Config {
             commands: lookup("TOWPATH_RUNTIME").filter(|kind| !kind.is_empty()),
             codebuild: lookup("CODEBUILD_PROJECT").filter(|name| !name.is_empty()),
             sockets: lookup("EXECUTOR_SOCKETS").filter(|url| !url.is_empty()),
+            model: ModelGateway::from_lookup(&lookup)?,
             processes: lookup("TOWPATH_JOBS")
                 .map(PathBuf::from)
                 .zip(lookup("TOWPATH_SUPERVISOR").map(PathBuf::from)),
