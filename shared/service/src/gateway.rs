@@ -85,6 +85,11 @@ struct StoredKey {
 }
 
 impl StoredKey {
+    fn kept(&self) -> Option<Secret> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.clone()
+    }
+
     fn keep(&self, key: Option<Secret>) {
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = key;
     }
@@ -93,10 +98,8 @@ impl StoredKey {
 #[async_trait]
 impl Keys for StoredKey {
     async fn key(&self) -> Result<Option<Secret>, Unreadable> {
-        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.clone();
-        if known.is_some() {
-            return Ok(known);
+        if let Some(known) = self.kept() {
+            return Ok(Some(known));
         }
         let secret = self.secrets.read(&self.arn).await.map_err(|error| {
             tracing::error!("the key of the model gateway cannot be read: {error}");
