@@ -135,19 +135,10 @@ impl CodeBuildRuntime {
         code: &Secret,
     ) -> Result<JobRecord, StartError> {
         let new = JobRecord {
-            job: request.job.clone(),
-            workspace: Some(request.workspace.clone()),
-            step: Some(request.step),
-            attempt: Some(request.attempt),
             spec: Some(spec.to_value()),
             code_hash: Some(hash(code.expose())),
             code_until: Some(self.now().plus(CODE_VALID)),
-            handle: None,
-            claimed_by: None,
-            token_hash: None,
-            stop: None,
-            answer: None,
-            end: None,
+            ..JobRecord::of(request)
         };
         if self.records.begin(&new).await.map_err(unavailable)? {
             return Ok(new);
@@ -429,6 +420,7 @@ mod tests {
             stop: stopped.then_some(JobStop { at, grace_ms: 1 }),
             answer: None,
             end: None,
+            calls: None,
         }
     }
 

@@ -38,21 +38,7 @@ impl ExecutorRuntime {
     }
 
     async fn begin(&self, request: &JobRequest) -> Result<JobRecord, StartError> {
-        let new = JobRecord {
-            job: request.job.clone(),
-            workspace: Some(request.workspace.clone()),
-            step: Some(request.step),
-            attempt: Some(request.attempt),
-            spec: None,
-            code_hash: None,
-            code_until: None,
-            handle: None,
-            claimed_by: None,
-            token_hash: None,
-            stop: None,
-            answer: None,
-            end: None,
-        };
+        let new = JobRecord::of(request);
         let jobs = &self.missions.ports.jobs;
         if jobs.begin(&new).await.map_err(unavailable)? {
             return Ok(new);

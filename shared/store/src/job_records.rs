@@ -2,6 +2,8 @@
 //!
 //! A record begins with the start of its job, or with a stop that comes before: then it is a tombstone, and the job never
 //! begins. It is changed attribute by attribute, each change under the condition that keeps it from undoing another.
+//!
+//! Calls that are made inline and cost something have records too: how often they were made, and their end.
 
 use std::sync::Arc;
 
@@ -9,13 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use towpath_engine::{Artifact, JobId, StepIndex, Timestamp, WorkspaceId};
-use towpath_jobs::{Answer, JobSnapshot};
+use towpath_jobs::{Answer, JobRequest, JobSnapshot};
 use towpath_table::{Condition, Error as TableError, Table, Update, Write, number, string};
 
 use crate::form::{FORM, put, record};
 use crate::objects::TEXT;
 use crate::outputs::{artifact_key, sha256_of};
 use crate::{Error, Objects, Store, UploadUrl, keys};
+
+/// How often a call is counted anew after somebody else was first.
+const RACES: usize = 16;
 
 /// The records of jobs that run elsewhere, and their events. Cheap to clone.
 #[derive(Clone)]
@@ -66,6 +71,10 @@ pub struct JobRecord {
     /// The end of the job, without the answer.
     #[serde(default, with = "as_text", skip_serializing_if = "Option::is_none")]
     pub end: Option<JobSnapshot>,
+    /// The number of calls that were begun for the job, if it is one that is made inline: see
+    /// [`JobRecords::begin_call`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u32>,
 }
 
 /// A request to stop a job.
@@ -108,6 +117,26 @@ impl Store {
 }
 
 impl JobRecord {
+    /// The record of a job that begins, and of which nothing is known but what is asked for.
+    pub fn of(request: &JobRequest) -> Self {
+        Self {
+            job: request.job.clone(),
+            workspace: Some(request.workspace.clone()),
+            step: Some(request.step),
+            attempt: Some(request.attempt),
+            spec: None,
+            code_hash: None,
+            code_until: None,
+            handle: None,
+            claimed_by: None,
+            token_hash: None,
+            stop: None,
+            answer: None,
+            end: None,
+            calls: None,
+        }
+    }
+
     /// The name, as the runtime has it, of what works on the job, or else of what was started for it.
     pub fn worker(&self) -> Option<&str> {
         self.claimed_by.as_deref().or(self.handle.as_deref())
@@ -137,6 +166,60 @@ impl JobRecords {
     pub async fn begin(&self, new: &JobRecord) -> Result<bool, Error> {
         let begun = put(keys::job(&new.job)?, new)?.when(Condition::Absent);
         held(self.executors.write(begun).await)
+    }
+
+    /// Counts a call that is about to be made inline for a job, in the job's record, which begins with the first. None is
+    /// counted for a job that is to stop or is over. Returns the record as it then is.
+    ///
+    /// A count whose reply was lost may be made twice: there were so many calls at most.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the call is not to be made.
+    pub async fn begin_call(&self, request: &JobRequest) -> Result<JobRecord, Error> {
+        let first = JobRecord {
+            calls: Some(1),
+            ..JobRecord::of(request)
+        };
+        if self.begin(&first).await? {
+            return Ok(first);
+        }
+        self.count_call(&request.job, |calls| calls.saturating_add(1))
+            .await
+    }
+
+    /// Takes a call of [`JobRecords::begin_call`] back that brought neither an answer nor a failure: it is made anew later,
+    /// as the first one was.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the call counts.
+    pub async fn take_call_back(&self, job: &JobId) -> Result<(), Error> {
+        self.count_call(job, |calls| calls.saturating_sub(1))
+            .await
+            .map(|_| ())
+    }
+
+    async fn count_call(&self, job: &JobId, count: fn(u32) -> u32) -> Result<JobRecord, Error> {
+        for _ in 0..RACES {
+            let found = self.must_get(job).await?;
+            if found.stop.is_some() || found.end.is_some() {
+                return Ok(found);
+            }
+            let calls = count(found.calls.unwrap_or_default());
+            let update = Update::default().set("calls", number(calls));
+            let as_found = match found.calls {
+                Some(before) => Condition::Equals("calls", number(before)),
+                None => Condition::Lacks("calls"),
+            };
+            let mut counted = Write::update(keys::job(job)?, update).when(as_found);
+            for unless in ["stop", "end"] {
+                counted = counted.when(Condition::Lacks(unless));
+            }
+            if held(self.executors.write(counted).await)? {
+                let calls = Some(calls);
+                return Ok(JobRecord { calls, ..found });
+            }
+        }
+        Err(Error::Conflict)
     }
 
     /// Notes the name that the runtime has for the job. Until this returns, a start asks the runtime again.

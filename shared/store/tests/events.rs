@@ -126,6 +126,7 @@ fn without_record() -> Bench {
         stop: None,
         answer: None,
         end: None,
+        calls: None,
     };
     Bench {
         table,
