@@ -82,6 +82,10 @@ pub struct Usage {
     /// The tokens among those given that the provider had cached.
     #[serde(skip_serializing_if = "is_zero")]
     pub cached_tokens: u64,
+    /// The calls of which it is not known what they used: their gateway did not say, or they were lost before it could.
+    /// What these used is in none of the numbers.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unmetered_calls: u64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -98,6 +102,7 @@ impl Usage {
                 .completion_tokens
                 .saturating_add(other.completion_tokens),
             cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+            unmetered_calls: self.unmetered_calls.saturating_add(other.unmetered_calls),
         }
     }
 }

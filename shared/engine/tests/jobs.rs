@@ -448,6 +448,7 @@ fn what_each_call_used_counts_once_and_is_kept_through_rounds() {
         prompt_tokens,
         completion_tokens: 1,
         cached_tokens: 0,
+        ..Usage::default()
     };
     let mut step = job("coder");
     step["requiresApproval"] = json!(true);

@@ -88,6 +88,7 @@ pub(crate) fn lost(cause: LossCause) -> CallStatus {
     CallStatus::Ended(CallResult::Lost(Loss {
         cause,
         message: "it is gone".to_owned(),
+        usage: None,
     }))
 }
 

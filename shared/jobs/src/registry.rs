@@ -28,7 +28,7 @@ pub enum Fate {
     /// No job of this id was ever started. An inline runtime says so of every job.
     NeverStarted,
     /// The runtime knows the job, and says this of it.
-    Known(JobSnapshot),
+    Known(Box<JobSnapshot>),
     /// The runtime could not say, or this deployment does not have it; in words for people.
     Unreadable(String),
 }
@@ -116,7 +116,7 @@ impl Registry {
         };
         match runtime.status(job).await {
             Ok(None) => Fate::NeverStarted,
-            Ok(Some(snapshot)) => Fate::Known(snapshot),
+            Ok(Some(snapshot)) => Fate::Known(Box::new(snapshot)),
             Err(Unreadable(why)) => Fate::Unreadable(why),
         }
     }

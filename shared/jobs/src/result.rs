@@ -62,6 +62,7 @@ fn lost(cause: LossCause, snapshot: JobSnapshot, otherwise: &str) -> CallResult 
     CallResult::Lost(Loss {
         cause,
         message: message.unwrap_or_else(|| otherwise.to_owned()),
+        usage: snapshot.usage,
     })
 }
 
@@ -230,6 +231,7 @@ mod tests {
             let expected = CallResult::Lost(Loss {
                 cause,
                 message: "why".to_owned(),
+                usage: None,
             });
             assert_eq!(
                 call_result(JobSnapshot::ended_badly(class, "why")),
@@ -294,6 +296,7 @@ mod tests {
             prompt_tokens: 7,
             completion_tokens: 5,
             cached_tokens: 2,
+            ..Usage::default()
         });
         let well = ended_well(Answer::File("done".to_owned()));
         let unusable = ended_well(Answer::File("{".to_owned()));

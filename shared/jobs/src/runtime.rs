@@ -82,6 +82,14 @@ pub enum StartError {
     /// The job was definitely not started, because the runtime has no room for it now. A later try may succeed.
     #[error("the runtime has no room for the job now: {0}")]
     NoRoom(String),
+    /// The job was definitely not started: the runtime cannot take it now, and has said when to try again.
+    #[error("the runtime cannot take the job for {} s: {why}", after.as_secs())]
+    Later {
+        /// The reason, for people.
+        why: String,
+        /// The least time until the next try.
+        after: Duration,
+    },
     /// The job was definitely not started and never can be: the request or the deployment has to change first.
     #[error("{0}")]
     Refused(String),

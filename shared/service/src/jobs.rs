@@ -78,10 +78,11 @@ impl Jobs {
             true => Fate::NeverStarted,
             false => self.runtimes.status(&call.runtime, &call.id).await,
         };
-        let held = |why: String| Tried::Held {
-            pause: start_pause(tries + 1),
+        let held_for = |why: String, least: Duration| Tried::Held {
+            pause: start_pause(tries + 1).max(least),
             why,
         };
+        let held = |why: String| held_for(why, Duration::ZERO);
         match fate {
             Fate::Known(snapshot)
                 if snapshot.status == JobStatus::Queued && now < call.deadline =>
@@ -95,7 +96,7 @@ impl Jobs {
                 return Ok(Tried::Started);
             }
             Fate::Known(snapshot) => {
-                return Ok(Tried::Is(self.answered(run, &call, snapshot).await));
+                return Ok(Tried::Is(self.answered(run, &call, *snapshot).await));
             }
             Fate::Unreadable(why) => return Ok(Tried::Is(CallStatus::Unreadable(why))),
             // Its time is up before it began: there is nothing to start any more.
@@ -112,6 +113,7 @@ impl Jobs {
             Ok(Started::Accepted) => Tried::Started,
             Ok(Started::Answered(snapshot)) => Tried::Is(status(*snapshot)),
             Err(StartError::NoRoom(why)) => held(why),
+            Err(StartError::Later { why, after }) => held_for(why, after),
             Err(StartError::Unavailable(why)) => held(format!("its runtime did not answer: {why}")),
             Err(StartError::Refused(message)) => {
                 let refused = CallFailure::new(FailureKind::Dispatch, message);

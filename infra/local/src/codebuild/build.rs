@@ -323,7 +323,10 @@ impl CodeBuild {
         match processes.start(&request).await {
             Ok(_) => {}
             Err(
-                StartError::NoRoom(why) | StartError::Refused(why) | StartError::Unavailable(why),
+                StartError::NoRoom(why)
+                | StartError::Later { why, .. }
+                | StartError::Refused(why)
+                | StartError::Unavailable(why),
             ) => {
                 return lost(&why);
             }

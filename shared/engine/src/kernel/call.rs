@@ -86,7 +86,7 @@ impl CallResult {
         match self {
             Self::Done(answer) => answer.usage(),
             Self::Failed(failure) => failure.usage,
-            Self::Lost(_) => None,
+            Self::Lost(loss) => loss.usage,
         }
     }
 }
@@ -129,6 +129,8 @@ pub struct Loss {
     pub cause: LossCause,
     /// The loss in one sentence.
     pub message: String,
+    /// What the call used all the same, where that is known.
+    pub usage: Option<Usage>,
 }
 
 /// The causes for which a call can be lost.

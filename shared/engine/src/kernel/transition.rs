@@ -73,11 +73,13 @@ pub fn poll(run: &mut Run, status: CallStatus, now: Timestamp) -> Result<Outcome
         }
         CallStatus::Asks(asked) => ask_for_call(run, call, asked, now),
         CallStatus::Unreadable(why) => unreadable(run, &call, why, now),
-        CallStatus::Ended(CallResult::Lost(loss)) => evicted(run, &call, loss, spent, now),
         CallStatus::Ended(result) => {
             // The run leaves the call with this commit, so that what the call used is counted once.
             run.step.meter(result.usage());
-            deliver(run, Event::Called(call.role, &result), now)
+            match result {
+                CallResult::Lost(loss) => evicted(run, &call, loss, spent, now),
+                result => deliver(run, Event::Called(call.role, &result), now),
+            }
         }
     }
 }
@@ -151,7 +153,11 @@ fn lost(
     now: Timestamp,
 ) -> Result<Outcome, Illegal> {
     give_up(run, call);
-    let result = CallResult::Lost(Loss { cause, message });
+    let result = CallResult::Lost(Loss {
+        cause,
+        message,
+        usage: None,
+    });
     deliver(run, Event::Called(call.role, &result), now)
 }
 
