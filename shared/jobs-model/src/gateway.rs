@@ -19,6 +19,7 @@ use tower::ServiceExt;
 use towpath_auth::Secret;
 use towpath_clock::Clock;
 
+use crate::heard::Heard;
 use crate::reply::Reply;
 use crate::sse::Decoder;
 use crate::trouble::{Trouble, said};
@@ -159,7 +160,12 @@ impl Gateway {
 
     /// Makes one call, on a connection of its own: a function may have been frozen for hours since the last one, and a
     /// connection that was kept would be dead.
-    pub(crate) async fn call(&self, body: Bytes, key: Option<&Secret>) -> Result<Reply, Trouble> {
+    pub(crate) async fn call(
+        &self,
+        body: Bytes,
+        key: Option<&Secret>,
+        heard: &Heard,
+    ) -> Result<Reply, Trouble> {
         let request = self.request(body, key)?;
         let first_byte = Instant::now() + self.timeouts.first_byte;
         let connected = timeout_at(
@@ -182,6 +188,7 @@ impl Gateway {
         // Whoever drops this call ends its connection with it.
         let mut tasks = JoinSet::new();
         tasks.spawn(driver);
+        heard.sent();
         let response = timeout_at(first_byte, sender.send_request(request)).await;
         let response = response.map_err(|_| silent())?.map_err(lost)?;
         let body = Body {
@@ -190,7 +197,7 @@ impl Gateway {
             idle: self.timeouts.idle,
             left: 0,
         };
-        self.answer(body).await
+        self.answer(body, heard).await
     }
 
     fn request(&self, body: Bytes, key: Option<&Secret>) -> Result<Request<Full<Bytes>>, Trouble> {
@@ -213,9 +220,10 @@ impl Gateway {
         made.map_err(|error| Trouble::Refused(format!("the call cannot be written: {error}")))
     }
 
-    async fn answer(&self, mut body: Body) -> Result<Reply, Trouble> {
+    async fn answer(&self, mut body: Body, heard: &Heard) -> Result<Reply, Trouble> {
         let status = body.response.status();
         if !status.is_success() {
+            heard.refused();
             let after = self.retry_after(body.response.headers());
             // The status says enough, where what goes with it cannot be read.
             let said = said(&body.beginning(ERROR_MAX).await);
@@ -226,7 +234,7 @@ impl Gateway {
         let sort = sort.split(';').next().unwrap_or_default().trim();
         let sort = sort.to_ascii_lowercase();
         match sort.as_str() {
-            "text/event-stream" => streamed(body).await?,
+            "text/event-stream" => streamed(body, heard).await?,
             "application/json" => Reply::whole(&body.whole(DOCUMENT_MAX).await?)?,
             other => {
                 let sort = if other.is_empty() { "of no type" } else { other };
@@ -251,7 +259,7 @@ impl Gateway {
     }
 }
 
-async fn streamed(mut body: Body) -> Result<Reply, Trouble> {
+async fn streamed(mut body: Body, heard: &Heard) -> Result<Reply, Trouble> {
     body.left = STREAM_MAX;
     let (mut reply, mut decoder) = (Reply::default(), Decoder::default());
     loop {
@@ -264,7 +272,10 @@ async fn streamed(mut body: Body) -> Result<Reply, Trouble> {
         };
         let events = decoder.take(&piece);
         for data in events.map_err(|error| Trouble::unusable(&error.to_string()))? {
-            if reply.take(&data)? {
+            let before = reply.text.len();
+            let over = reply.take(&data)?;
+            heard.add(reply.text.get(before..).unwrap_or_default());
+            if over {
                 return Ok(reply);
             }
         }

@@ -1,11 +1,14 @@
 //! The runtime `model`: a step is one call of a language model, at a gateway that speaks the OpenAI-compatible chat
 //! completions API. For steps that need no tools.
 //!
-//! A model's job is an inline call: [`ModelRuntime::start`] makes it and returns its end, and nothing of it is kept. So a
-//! model is called at least once: if the caller dies before it has recorded the answer, whoever takes over calls again.
-//! What is counted as used is what recorded answers tell.
+//! A model's job is an inline call: [`ModelRuntime::start`] makes it and returns its end. The gateway knows nothing of job
+//! ids, so a call whose caller dies is lost, and whoever takes over calls again: each such call may cost. Two things bound
+//! that. An end is kept with the record of its job before it is returned, and who starts the job again is given it. And
+//! calls are counted before they are made: when [`CALLS_MAX`] of one job were begun and none has an end, the job fails.
 
 mod gateway;
+mod heard;
+mod journal;
 mod prompt;
 mod reply;
 mod sse;
@@ -17,18 +20,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 use towpath_auth::Secret;
 use towpath_clock::Clock;
-use towpath_engine::{AgentAnswer, Artifact, JobId, Model};
+use towpath_engine::{AgentAnswer, Artifact, JobId, Model, Timestamp, Usage};
 use towpath_jobs::{
     Answer, JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
     Unreadable, Work, error_class,
 };
 
+use towpath_store::{Error as StoreError, JobRecords, JobStop};
+
 pub use gateway::{Base, Connect, Connection, NotABase};
 
 use gateway::Gateway;
+use heard::Heard;
+use journal::Journal;
 use prompt::{ChatRequest, Told};
 use reply::Reply;
 use trouble::{Trouble, hide};
@@ -61,8 +68,15 @@ impl Keys for Option<Secret> {
 pub struct ModelRuntime {
     gateway: Gateway,
     keys: Arc<dyn Keys>,
+    jobs: JobRecords,
     whole: Duration,
+    clock: Clock,
 }
+
+/// The most calls that are begun for one job, and lost with their caller.
+pub const CALLS_MAX: u32 = 3;
+/// The interval at which is told what was heard of a call, and looked whether its job is to stop.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The most tries of one call.
 const TRIES: u32 = 6;
@@ -78,11 +92,19 @@ const KEY_MIN: usize = 8;
 
 impl ModelRuntime {
     /// A runtime that calls this gateway. A call with all its tries takes `whole` at most; what started it must live longer.
-    pub fn new(base: Base, keys: Arc<dyn Keys>, whole: Duration, clock: Clock) -> Self {
+    pub fn new(
+        base: Base,
+        keys: Arc<dyn Keys>,
+        jobs: JobRecords,
+        whole: Duration,
+        clock: Clock,
+    ) -> Self {
         Self {
-            gateway: Gateway::new(base, clock),
+            gateway: Gateway::new(base, clock.clone()),
             keys,
+            jobs,
             whole,
+            clock,
         }
     }
 
@@ -94,33 +116,101 @@ impl ModelRuntime {
     }
 
     /// Calls the model until it answers, or there is no use or no time left for another try.
-    async fn ask(&self, body: Bytes, key: Option<&Secret>, until: Instant) -> Asked {
+    async fn ask(&self, call: &Call<'_>, heard: &Heard, journal: &mut Journal<'_>) -> Asked {
+        let mut asked = Asked {
+            unmetered: 0,
+            end: End::OutOfTime,
+        };
         let mut paused = Duration::ZERO;
         for tries in 1.. {
-            let called = timeout_at(until, self.gateway.call(body.clone(), key)).await;
-            let trouble = match called {
-                Err(_) => return Asked::OutOfTime,
-                Ok(Ok(reply)) => return Asked::Answered(reply),
-                Ok(Err(trouble)) => trouble.shown(key),
+            heard.clear();
+            let trouble = match self.hear(call, heard, journal).await {
+                Heeded::Replied(Ok(reply)) => {
+                    asked.unmetered += u64::from(reply.usage.is_none());
+                    asked.end = End::Answered(reply);
+                    return asked;
+                }
+                Heeded::Replied(Err(trouble)) => trouble.shown(call.key, &call.asked),
+                Heeded::Stopped => {
+                    asked.unmetered += u64::from(heard.was_taken());
+                    asked.end = End::Stopped;
+                    return asked;
+                }
+                Heeded::OutOfTime => {
+                    asked.unmetered += u64::from(heard.was_taken());
+                    asked.end = End::OutOfTime;
+                    return asked;
+                }
             };
-            let Some(pause) = pause_before(tries, &trouble) else {
-                return Asked::Troubled(trouble);
+            let metered = matches!(trouble, Trouble::Failed { usage: Some(_), .. });
+            asked.unmetered += u64::from(heard.was_taken() && !metered);
+            let pause = pause_before(tries, &trouble);
+            asked.end = End::Troubled(trouble);
+            let Some(pause) = pause else {
+                return asked;
             };
             paused = paused.saturating_add(pause);
-            if tries >= TRIES || paused > PAUSES || Instant::now() + pause >= until {
-                return Asked::Troubled(trouble);
+            if tries >= TRIES || paused > PAUSES || Instant::now() + pause >= call.until {
+                return asked;
             }
-            tracing::debug!(tries, ?pause, "a model is called again: {trouble:?}");
+            tracing::debug!(tries, ?pause, "a model is called again");
+            if let End::Troubled(trouble) = &asked.end {
+                journal.forget(trouble.why()).await;
+            }
             tokio::time::sleep(pause).await;
         }
-        Asked::OutOfTime
+        asked
+    }
+
+    /// One try, whose answer is told as it comes.
+    async fn hear(&self, call: &Call<'_>, heard: &Heard, journal: &mut Journal<'_>) -> Heeded {
+        let reply = self.gateway.call(call.body.clone(), call.key, heard);
+        let reply = timeout_at(call.until, reply);
+        tokio::pin!(reply);
+        let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                replied = &mut reply => return match replied {
+                    Ok(replied) => Heeded::Replied(replied),
+                    Err(_) => Heeded::OutOfTime,
+                },
+                _ = looks.tick() => if !journal.goes_on(heard).await {
+                    return Heeded::Stopped;
+                },
+            }
+        }
     }
 }
 
+/// A call as it is made, however often it is tried.
+struct Call<'a> {
+    body: Bytes,
+    /// The texts of the call, which nobody is told of.
+    asked: String,
+    key: Option<&'a Secret>,
+    until: Instant,
+}
+
 /// The outcome of asking a model.
-enum Asked {
+struct Asked {
+    /// The number of tries that may have cost something and did not say what.
+    unmetered: u64,
+    end: End,
+}
+
+enum End {
     Answered(Reply),
     Troubled(Trouble),
+    Stopped,
+    OutOfTime,
+}
+
+/// The outcome of one try.
+enum Heeded {
+    Replied(Result<Reply, Trouble>),
+    Stopped,
     OutOfTime,
 }
 
@@ -153,7 +243,8 @@ impl Runtime for ModelRuntime {
             return Err(StartError::Refused(why.to_owned()));
         };
         let until = Instant::now() + self.whole.min(request.max_run);
-        let body = body(model, request)?;
+        let asked = message(model, request)?;
+        let body = body(model, &asked)?;
         let key = timeout_at(until, self.keys.key()).await;
         let key = key.unwrap_or_else(|_| Err(Unreadable("no answer in time".to_owned())));
         let key = key.map_err(|Unreadable(why)| {
@@ -161,40 +252,70 @@ impl Runtime for ModelRuntime {
                 "the key of the model gateway cannot be read: {why}"
             ))
         })?;
-        let end = match self.ask(body, key.as_ref(), until).await {
-            Asked::Answered(reply) => answered(model, reply, key.as_ref())?,
-            Asked::Troubled(Trouble::Busy { why, .. }) => return Err(StartError::NoRoom(why)),
-            Asked::Troubled(Trouble::Down { why, .. }) => return Err(StartError::Unavailable(why)),
-            Asked::Troubled(Trouble::Refused(why)) => {
-                self.keys.refused().await;
-                return Err(StartError::Refused(why));
+        let record = self.jobs.begin_call(request).await.map_err(unavailable)?;
+        if let Some(end) = self.jobs.ended(&record).await.map_err(unavailable)? {
+            return Ok(Started::Answered(Box::new(end)));
+        }
+        if record.stop.is_some() {
+            return Ok(Started::Answered(Box::new(stopped())));
+        }
+        let begun = record.calls.unwrap_or(1);
+        // A short key may be a word, which is no secret.
+        let hidden = key.as_ref().filter(|key| key.expose().len() >= KEY_MIN);
+        let mut journal = Journal::new(&self.jobs, record, &self.clock, hidden);
+        let heard = Heard::default();
+        let end = if begun > CALLS_MAX {
+            let end = JobSnapshot::ended_badly(error_class::AGENT_ERROR, LOST);
+            metered(end, CALLS_MAX.into())
+        } else {
+            journal.begun(&model.model).await;
+            let call = Call {
+                body,
+                asked: asked + model.system.as_deref().unwrap_or_default(),
+                key: key.as_ref(),
+                until,
+            };
+            let asked = self.ask(&call, &heard, &mut journal).await;
+            // Those that were begun before ended with their callers.
+            let unmetered = asked.unmetered.saturating_add((begun - 1).into());
+            match self.end(model, request, asked.end, hidden).await {
+                Ok(end) => metered(end, unmetered),
+                Err(error) => {
+                    journal.take_back(&error.to_string()).await;
+                    return Err(error);
+                }
             }
-            Asked::Troubled(Trouble::Failed { why, usage }) => JobSnapshot {
-                usage,
-                ..JobSnapshot::ended_badly(error_class::AGENT_ERROR, why)
-            },
-            Asked::OutOfTime => self.out_of_time(request),
         };
+        journal.conclude(&heard, &end).await;
         Ok(Started::Answered(Box::new(end)))
     }
 
-    /// Always `None`: nothing is kept.
+    /// Always `None`: a call is over when its start returns, and a start is how its end is asked for.
     async fn status(&self, _job: &JobId) -> Result<Option<JobSnapshot>, Unreadable> {
         Ok(None)
     }
 
-    /// Does nothing: a call is over before anyone can stop it, and changes nothing that a late one could change again.
-    async fn stop(&self, _job: &JobId, _grace: Duration) -> Result<(), Unreadable> {
-        Ok(())
+    /// Writes the stop down: no call of the job is begun any more, and one that is under way ends within seconds.
+    async fn stop(&self, job: &JobId, grace: Duration) -> Result<(), Unreadable> {
+        let stop = JobStop {
+            at: Timestamp(self.clock.now_ms()),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        };
+        let asked = self.jobs.ask_stop(job, &stop).await;
+        asked.map(|_| ()).map_err(unreadable)
     }
 
-    /// Always `None`: nothing is printed.
-    async fn tail_logs(&self, _job: &JobId, _lines: usize) -> Result<Option<String>, Unreadable> {
-        Ok(None)
+    async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {
+        self.jobs.log_tail(job, lines).await.map_err(unreadable)
     }
 
-    async fn read_log(&self, _: &JobId, _: LogPosition) -> Result<Option<LogPage>, Unreadable> {
-        Ok(None)
+    async fn read_log(
+        &self,
+        job: &JobId,
+        after: LogPosition,
+    ) -> Result<Option<LogPage>, Unreadable> {
+        let log = self.jobs.log(job, after).await.map_err(unreadable)?;
+        Ok(log.map(|(page, _)| page))
     }
 
     async fn read_artifact(&self, _: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
@@ -203,6 +324,39 @@ impl Runtime for ModelRuntime {
 }
 
 impl ModelRuntime {
+    /// The end of a job whose call came to this, or why it is to be started again.
+    async fn end(
+        &self,
+        model: &Model,
+        request: &JobRequest,
+        end: End,
+        key: Option<&Secret>,
+    ) -> Result<JobSnapshot, StartError> {
+        Ok(match end {
+            End::Answered(reply) => answered(model, reply, key)?,
+            End::Troubled(Trouble::Busy { why, after } | Trouble::Down { why, after })
+                if after.is_some_and(|after| after > BACKOFF_MAX) =>
+            {
+                return Err(StartError::Later {
+                    why,
+                    after: after.unwrap_or_default(),
+                });
+            }
+            End::Troubled(Trouble::Busy { why, .. }) => return Err(StartError::NoRoom(why)),
+            End::Troubled(Trouble::Down { why, .. }) => return Err(StartError::Unavailable(why)),
+            End::Troubled(Trouble::Refused(why)) => {
+                self.keys.refused().await;
+                return Err(StartError::Refused(why));
+            }
+            End::Troubled(Trouble::Failed { why, usage }) => JobSnapshot {
+                usage,
+                ..JobSnapshot::ended_badly(error_class::AGENT_ERROR, why)
+            },
+            End::Stopped => stopped(),
+            End::OutOfTime => self.out_of_time(request),
+        })
+    }
+
     /// The end of a call that took longer than it may, by the step's budget or by what a call may take here.
     fn out_of_time(&self, request: &JobRequest) -> JobSnapshot {
         let seconds = self.whole.min(request.max_run).as_secs();
@@ -222,8 +376,38 @@ impl ModelRuntime {
     }
 }
 
-/// The body of the call that the request asks for.
-fn body(model: &Model, request: &JobRequest) -> Result<Bytes, StartError> {
+/// The message of a job whose calls were lost each time.
+const LOST: &str = "each time the model was called for this, what called it ended before it had the answer; since each call \
+    may have cost something, it is not called again by itself: retry the run to call it anew";
+
+/// The end of a job that was asked to stop.
+fn stopped() -> JobSnapshot {
+    JobSnapshot::ended_badly(
+        error_class::STOPPED,
+        "the model's call was stopped on request",
+    )
+}
+
+/// The end of a job, with the number of its calls of which it is not known what they used.
+fn metered(end: JobSnapshot, unmetered: u64) -> JobSnapshot {
+    let none = unmetered == 0 && end.usage.is_none();
+    let usage = (!none).then(|| Usage {
+        unmetered_calls: unmetered,
+        ..end.usage.unwrap_or_default()
+    });
+    JobSnapshot { usage, ..end }
+}
+
+fn unavailable(error: StoreError) -> StartError {
+    StartError::Unavailable(error.to_string())
+}
+
+fn unreadable(error: StoreError) -> Unreadable {
+    Unreadable(error.to_string())
+}
+
+/// The user's message of the call that the request asks for.
+fn message(model: &Model, request: &JobRequest) -> Result<String, StartError> {
     let told = Told::deserialize(&request.context).map_err(|error| {
         StartError::Refused(format!("the work contract cannot be read: {error}"))
     })?;
@@ -232,7 +416,12 @@ fn body(model: &Model, request: &JobRequest) -> Result<Bytes, StartError> {
         let why = "the model has nothing to answer: give the step a `prompt`, or the block a title";
         return Err(StartError::Refused(why.to_owned()));
     }
-    let json = serde_json::to_vec(&ChatRequest::new(model, &message));
+    Ok(message)
+}
+
+/// The body of a call with this message.
+fn body(model: &Model, message: &str) -> Result<Bytes, StartError> {
+    let json = serde_json::to_vec(&ChatRequest::new(model, message));
     json.map(Bytes::from)
         .map_err(|error| StartError::Refused(format!("the call cannot be written: {error}")))
 }
@@ -240,7 +429,6 @@ fn body(model: &Model, request: &JobRequest) -> Result<Bytes, StartError> {
 /// The end of a call that was answered.
 fn answered(model: &Model, reply: Reply, key: Option<&Secret>) -> Result<JobSnapshot, StartError> {
     // A gateway that sends its own key back is broken, but the key is not to get into records by that.
-    let key = key.filter(|key| key.expose().len() >= KEY_MIN);
     let fits = |name: &String| {
         !name.is_empty() && name.len() <= 256 && !name.contains(|it: char| it.is_control())
     };

@@ -29,7 +29,7 @@ struct Document {
     error: Option<serde_json::Value>,
     model: Option<String>,
     choices: Vec<Choice>,
-    usage: Option<Used>,
+    usage: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,15 +62,17 @@ struct Details {
     cached_tokens: Option<u64>,
 }
 
-impl From<Used> for Usage {
-    fn from(used: Used) -> Self {
-        let details = used.prompt_tokens_details.unwrap_or_default();
-        Self {
-            prompt_tokens: used.prompt_tokens.unwrap_or_default(),
-            completion_tokens: used.completion_tokens.unwrap_or_default(),
-            cached_tokens: details.cached_tokens.unwrap_or_default(),
-        }
-    }
+/// What a gateway says was used. An answer is good whose usage cannot be read: then none is told.
+fn used(usage: serde_json::Value) -> Option<Usage> {
+    let used: Used = serde_json::from_value(usage).ok()?;
+    let details = used.prompt_tokens_details.unwrap_or_default();
+    let told = used.prompt_tokens.is_some() || used.completion_tokens.is_some();
+    told.then(|| Usage {
+        prompt_tokens: used.prompt_tokens.unwrap_or_default(),
+        completion_tokens: used.completion_tokens.unwrap_or_default(),
+        cached_tokens: details.cached_tokens.unwrap_or_default(),
+        ..Usage::default()
+    })
 }
 
 impl Reply {
@@ -104,7 +106,7 @@ impl Reply {
         }
         self.model = document.model.or(self.model.take());
         // Some gateways tell with each piece what was used so far: the last word counts.
-        self.usage = document.usage.map(Usage::from).or(self.usage);
+        self.usage = document.usage.and_then(used).or(self.usage);
         for choice in document.choices.into_iter().filter(|it| it.index == 0) {
             self.finish = choice.finish_reason.or(self.finish.take());
             let Message { content, refusal } = choice.message.unwrap_or_default();
@@ -193,6 +195,7 @@ mod tests {
             prompt_tokens: 9,
             completion_tokens: 8,
             cached_tokens: 7,
+            ..Usage::default()
         };
         assert_eq!((reply.text.as_str(), reply.usage), ("Hello", Some(usage)));
         assert_eq!(reply.model.as_deref(), Some("m-1"));
@@ -234,6 +237,21 @@ mod tests {
         reply.take(&finish("stop").to_string()).unwrap();
         assert!(reply.is_complete());
         assert!(Reply::default().take("[DONE]").unwrap());
+    }
+
+    #[test]
+    fn usage_that_cannot_be_read_is_none_and_costs_no_answer() {
+        for usage in [
+            json!({}),
+            json!("many"),
+            json!({"prompt_tokens": -1}),
+            json!(null),
+        ] {
+            let last = json!({"choices": [], "usage": usage});
+            let read = |pieces: &[_]| stream(pieces).unwrap().usage;
+            let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
+            assert_eq!(read(&[piece("x"), end, last.clone()]), None, "{last}");
+        }
     }
 
     #[test]

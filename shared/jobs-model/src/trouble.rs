@@ -65,6 +65,10 @@ impl Trouble {
             401 | 403 => Self::Refused(format!(
                 "the model gateway does not take this deployment's key ({status}){said}"
             )),
+            408 | 425 => Self::Down {
+                why: format!("the model gateway did not take the call in time ({status}){said}"),
+                after,
+            },
             400..500 => Self::Refused(format!(
                 "the model gateway refused the call ({status}){said}"
             )),
@@ -75,9 +79,21 @@ impl Trouble {
         }
     }
 
-    /// The same, with its words fit to be shown: short, without control characters, and without the key.
-    pub(crate) fn shown(self, key: Option<&Secret>) -> Self {
-        let fit = |why: String| fit(&why, key);
+    /// What went wrong, in words for people.
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Self::Busy { why, .. } | Self::Down { why, .. } => why,
+            Self::Refused(why) | Self::Failed { why, .. } => why,
+        }
+    }
+
+    /// The same, with its words fit to be shown: short, without control characters, without the key, and without what was
+    /// asked of the model.
+    pub(crate) fn shown(self, key: Option<&Secret>, asked: &str) -> Self {
+        let fit = |why: String| match quotes(&why, asked) {
+            true => fit(why.split(':').next().unwrap_or_default(), key) + QUOTED,
+            false => fit(&why, key),
+        };
         match self {
             Self::Busy { why, after } => Self::Busy {
                 why: fit(why),
@@ -99,6 +115,11 @@ impl Trouble {
 /// The most that is told of what a gateway says, in characters.
 const SAID_MAX: usize = 500;
 
+/// The length, in characters, from which on words that are also in a prompt are taken for a quotation.
+const QUOTATION: usize = 40;
+/// What stands in the place of words that quote the prompt.
+const QUOTED: &str = " (what it says quotes the prompt, and is not shown)";
+
 /// What stands in the place of the key.
 const HIDDEN: &str = "***";
 
@@ -113,6 +134,17 @@ fn fit(why: &str, key: Option<&Secret>) -> String {
         None => hidden,
         Some((at, _)) => format!("{}…", hidden.get(..at).unwrap_or_default()),
     }
+}
+
+/// Whether words quote a text. Of long words only as much is looked at as can be shown.
+fn quotes(words: &str, text: &str) -> bool {
+    let starts: Vec<usize> = words.char_indices().map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(QUOTATION).copied();
+    let ends = ends.chain([words.len()]);
+    let windows = starts.iter().zip(ends).take(2 * SAID_MAX);
+    windows
+        .filter_map(|(from, to)| words.get(*from..to))
+        .any(|window| window.chars().count() == QUOTATION && text.contains(window))
 }
 
 /// The text without the key.
@@ -163,7 +195,7 @@ mod tests {
     fn what_is_shown_is_short_and_has_no_control_characters_and_no_key() {
         let key = Secret::new("sk-swordfish");
         let why = format!("\x1b[31mno\nsk-swordfish {} sk-swordfish", "é".repeat(485));
-        let shown = Trouble::Refused(why).shown(Some(&key));
+        let shown = Trouble::Refused(why).shown(Some(&key), "");
         let Trouble::Refused(why) = shown else {
             panic!()
         };
@@ -172,6 +204,29 @@ mod tests {
             !why.contains("sk-") && why.chars().count() == SAID_MAX + 1,
             "{why}"
         );
+    }
+
+    #[test]
+    fn words_that_quote_the_prompt_are_not_shown() {
+        let asked = "Summarise the letter of the patient, who lives in Ghent.";
+        let shown = |said: &str| {
+            let trouble = Trouble::of_status(400, Some(said.to_owned()), None);
+            match trouble.shown(None, asked) {
+                Trouble::Refused(why) => why,
+                other => panic!("{other:?}"),
+            }
+        };
+        for said in [
+            format!("cannot parse: {asked}"),
+            format!("{} in line 1", &asked[..45]),
+        ] {
+            let why = shown(&said);
+            assert!(why.contains("(400)") && why.contains("quotes"), "{why}");
+            assert!(!why.contains("Summarise"), "{why}");
+        }
+        // A few words that both have are none.
+        let why = shown("the letter of the model is unknown");
+        assert!(why.ends_with("the letter of the model is unknown"), "{why}");
     }
 
     #[test]

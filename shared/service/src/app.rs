@@ -187,7 +187,7 @@ impl App {
             None => Arc::new(NoSockets),
         };
         let models = config.model.as_ref().map(|gateway| {
-            let runtime = gateway.runtime(config, &clients.secrets, clock.clone());
+            let runtime = gateway.runtime(config, &clients.secrets, store.jobs(), clock.clone());
             Arc::new(runtime) as Arc<dyn Runtime>
         });
         let news = News::Bus(clients.event_bus.clone());

@@ -9,6 +9,7 @@ use towpath_aws::{Secrets, Trouble, classify};
 use towpath_clock::Clock;
 use towpath_jobs::Unreadable;
 use towpath_jobs_model::{Base, Keys, ModelRuntime};
+use towpath_store::JobRecords;
 
 use crate::{Config, Error};
 
@@ -60,7 +61,13 @@ impl ModelGateway {
     }
 
     /// The runtime that calls it.
-    pub(crate) fn runtime(&self, config: &Config, secrets: &Secrets, clock: Clock) -> ModelRuntime {
+    pub(crate) fn runtime(
+        &self,
+        config: &Config,
+        secrets: &Secrets,
+        jobs: JobRecords,
+        clock: Clock,
+    ) -> ModelRuntime {
         let keys: Arc<dyn Keys> = match &self.key {
             ModelKey::None => Arc::new(None),
             ModelKey::Is(key) => Arc::new(Some(key.clone())),
@@ -72,7 +79,7 @@ impl ModelGateway {
         };
         // An invocation begins its last action when it has gone on from action to action for so long.
         let whole = FUNCTION.saturating_sub(SPARE).saturating_sub(config.fold);
-        ModelRuntime::new(self.base.clone(), keys, whole, clock)
+        ModelRuntime::new(self.base.clone(), keys, jobs, whole, clock)
     }
 }
 

@@ -13,13 +13,14 @@ use towpath_jobs_model::{Base, ModelRuntime};
 use crate::server::{
     Play, Script, Server, event, finish, head, json_whole, piece, stream_head, streamed, whole,
 };
-use crate::{KEY, WHOLE, answer, failure, model, request, start};
+use crate::{KEY, WHOLE, answer, failure, model, records, request, start};
 
 fn used() -> Usage {
     Usage {
         prompt_tokens: 11,
         completion_tokens: 5,
         cached_tokens: 4,
+        ..Usage::default()
     }
 }
 
@@ -68,7 +69,7 @@ async fn an_answer_is_taken_to_the_letter_even_where_it_looks_like_an_agents() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_usage_is_missing_none_is_told() {
+async fn where_the_usage_is_missing_that_is_said() {
     let script = vec![
         stream_head(),
         piece("Hello"),
@@ -78,7 +79,14 @@ async fn where_the_usage_is_missing_none_is_told() {
         Play::Raw(b"0\r\n\r\n".to_vec()),
     ];
     let answer = answer(&Server::playing([script])).await;
-    assert_eq!((answer.output.as_str(), answer.usage()), ("Hello", None));
+    let unknown = Usage {
+        unmetered_calls: 1,
+        ..Usage::default()
+    };
+    assert_eq!(
+        (answer.output.as_str(), answer.usage()),
+        ("Hello", Some(unknown))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +201,8 @@ async fn a_gateway_on_this_machine_is_called_over_the_network() {
         }
     });
     let base = Base::parse(&format!("http://{address}/v1")).unwrap();
-    let runtime = ModelRuntime::new(base, Arc::new(None), WHOLE, Clock::system());
+    let (keys, clock) = (Arc::new(None), Clock::system());
+    let runtime = ModelRuntime::new(base, keys, records(), WHOLE, clock);
     let started = runtime.start(&request(Work::Model(model()))).await.unwrap();
     assert!(matches!(&started, Started::Answered(end) if end.usage == Some(used())));
     serving.await.unwrap();

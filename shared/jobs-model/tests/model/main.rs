@@ -10,6 +10,7 @@
 
 mod answers;
 mod contract;
+mod journal;
 mod retries;
 mod server;
 
@@ -24,6 +25,8 @@ use towpath_jobs::{
     CallFailure, CallResult, JobRequest, Runtime, StartError, Started, Work, call_result,
 };
 use towpath_jobs_model::{Base, ModelRuntime};
+use towpath_store::{JobRecords, MemoryObjects, Store};
+use towpath_table::MemoryTable;
 
 use server::Server;
 
@@ -37,7 +40,14 @@ fn runtime(server: &Arc<Server>) -> ModelRuntime {
     let base = Base::parse("https://gateway.example.com/v1").unwrap();
     let keys = Arc::new(Some(Secret::new(KEY)));
     let clock = Clock::manual(NEW_YEAR);
-    ModelRuntime::new(base, keys, WHOLE, clock).over(Arc::clone(server) as _)
+    ModelRuntime::new(base, keys, server.records.clone(), WHOLE, clock)
+        .over(Arc::clone(server) as _)
+}
+
+/// Records of jobs, in memory.
+fn records() -> JobRecords {
+    let table = || Arc::new(MemoryTable::default());
+    Store::new(table(), table(), Arc::new(MemoryObjects::default())).jobs()
 }
 
 fn model() -> Model {
@@ -50,9 +60,7 @@ fn model() -> Model {
 
 fn request(work: Work) -> JobRequest {
     JobRequest {
-        job: format!("job_{}-0-1-main", ulid::Ulid::new())
-            .parse()
-            .unwrap(),
+        job: format!("job_{}-1", ulid::Ulid::new()).parse().unwrap(),
         workspace: "acme".parse().unwrap(),
         work,
         step: towpath_engine::StepIndex(0),

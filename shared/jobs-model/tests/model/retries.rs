@@ -114,13 +114,27 @@ async fn a_long_pause_is_left_to_the_run() {
     ] {
         let begun = Instant::now();
         let (calls, error) = given_up(busy(retry_after)).await;
-        assert!(matches!(error, StartError::NoRoom(_)), "{error:?}");
+        let StartError::Later { after, .. } = error else {
+            panic!("{error:?}")
+        };
+        // The run tries again no sooner than the gateway wants.
+        assert!(after >= SECOND * 61, "{after:?}");
         assert_eq!((calls, begun.elapsed()), (1, Duration::ZERO));
     }
     // Several that are long together.
     let (calls, error) = given_up(busy("25")).await;
-    assert!(matches!(error, StartError::NoRoom(_)), "{error:?}");
+    assert!(
+        matches!(&error, StartError::Later { after, .. } if *after == SECOND * 25),
+        "{error:?}"
+    );
     assert_eq!(calls, 3);
+    let down = whole("503 Service Unavailable", "retry-after: 120\r\n", "");
+    let (calls, error) = given_up(down).await;
+    assert!(
+        matches!(&error, StartError::Later { after, .. } if *after == SECOND * 120),
+        "{error:?}"
+    );
+    assert_eq!(calls, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,7 +142,7 @@ async fn no_pause_outlasts_the_time_of_the_call() {
     let server = Server::playing([busy("30")]);
     let begun = Instant::now();
     let error = within(&server, SECOND * 20).await.unwrap_err();
-    assert!(matches!(error, StartError::NoRoom(_)), "{error:?}");
+    assert!(matches!(error, StartError::Later { .. }), "{error:?}");
     assert_eq!((server.calls(), begun.elapsed()), (1, Duration::ZERO));
 }
 

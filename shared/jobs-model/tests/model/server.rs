@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use towpath_jobs_model::{Connect, Connection};
+use towpath_store::JobRecords;
 
 /// One thing that the server does.
 #[derive(Clone)]
@@ -38,8 +39,10 @@ pub(crate) struct Seen {
 }
 
 /// The server: what it plays for the connections to come, and what it was asked.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Server {
+    /// The records of the jobs of which it is asked.
+    pub(crate) records: JobRecords,
     scripts: Arc<Mutex<VecDeque<Script>>>,
     seen: Arc<Mutex<Vec<Seen>>>,
     /// What is played for a request, instead of scripts.
@@ -47,11 +50,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    fn new() -> Self {
+        Self {
+            records: crate::records(),
+            scripts: Arc::default(),
+            seen: Arc::default(),
+            answers: None,
+        }
+    }
+
     /// A server that plays these scripts, one for each connection, and the last of them for all that follow.
     pub(crate) fn playing(scripts: impl IntoIterator<Item = Script>) -> Arc<Self> {
         Arc::new(Self {
             scripts: Arc::new(Mutex::new(scripts.into_iter().collect())),
-            ..Self::default()
+            ..Self::new()
         })
     }
 
@@ -59,7 +71,7 @@ impl Server {
     pub(crate) fn answering(answers: fn(&Value) -> Script) -> Arc<Self> {
         Arc::new(Self {
             answers: Some(answers),
-            ..Self::default()
+            ..Self::new()
         })
     }
 
