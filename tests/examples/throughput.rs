@@ -27,6 +27,7 @@ async fn main() {
         runner: None,
         commands: "process",
         environment: Default::default(),
+        models: None,
         lambda_url: None,
         supervisor: std::env::current_exe().unwrap(),
     };

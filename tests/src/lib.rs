@@ -6,6 +6,7 @@
 
 mod asking;
 pub mod executors;
+pub mod gateway;
 mod judge;
 pub mod killed;
 mod rows;

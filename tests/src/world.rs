@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use towpath::standing::{Plan, Standing};
+use towpath::standing::{Models, Plan, Standing};
 use towpath_api_types::{PipelineView, RunView};
 use towpath_client::Client;
 use towpath_clock::Clock;
 use towpath_engine::{Block, Pipeline, RunId};
 use towpath_instruments::Deaths;
 
+use crate::gateway::Gateway;
 use crate::watch::{self, Watch};
 
 /// A pipeline from YAML.
@@ -30,6 +31,7 @@ pub struct Worlds {
     clock: Option<Clock>,
     deaths: Option<Deaths>,
     builds: bool,
+    models: Option<Models>,
     port: u16,
 }
 
@@ -43,6 +45,7 @@ impl Worlds {
             clock: None,
             deaths: None,
             builds: false,
+            models: None,
             port: 0,
         }
     }
@@ -87,6 +90,15 @@ impl Worlds {
         }
     }
 
+    /// Calls models at this gateway.
+    #[must_use]
+    pub fn calling(self, gateway: &Gateway) -> Self {
+        Self {
+            models: Some(gateway.models()),
+            ..self
+        }
+    }
+
     /// Serves at this port.
     #[must_use]
     pub fn at(self, port: u16) -> Self {
@@ -121,6 +133,7 @@ impl Worlds {
             clock: clock.clone(),
             schedules: port.is_some(),
             environment: self.environment.clone(),
+            models: self.models.clone(),
             lambda_url: port.map(|port| format!("http://127.0.0.1:{port}")),
             supervisor: self.program.clone(),
             runner: None,

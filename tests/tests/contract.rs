@@ -130,6 +130,8 @@ impl Bench {
             environment: BTreeMap::new(),
             lambda_url: None,
             supervisor: Some(PROGRAM.into()),
+            parameters: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             objects: BTreeMap::from([(object, PathBuf::from(PROGRAM))]),
             schedules: false,
         };

@@ -50,6 +50,10 @@ pub struct Options {
     pub lambda_url: Option<String>,
     /// The program that supervises the commands of builds, as `PROGRAM supervise --dir DIR`. Without one no build runs.
     pub supervisor: Option<PathBuf>,
+    /// Values of the template's parameters, by name. The others have their defaults.
+    pub parameters: BTreeMap<String, String>,
+    /// Secrets of Secrets Manager that are there besides the template's, by their ARNs. They are not kept.
+    pub secrets: BTreeMap<String, String>,
     /// Files that are objects of the first bucket from the start, by their keys.
     pub objects: BTreeMap<String, PathBuf>,
     /// Whether each schedule fires at the start and then by the clock. Without it, [`Cloud::fire_schedules`] fires them.
@@ -92,7 +96,12 @@ impl Cloud {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let lock = options.data.as_deref().map(data::claim).transpose()?;
         let (http, aws) = doors(options.port).await?;
-        let stack = Stack::load(&options.template, &http.url(), &aws.url())?;
+        let stack = Stack::load(
+            &options.template,
+            &options.parameters,
+            &http.url(),
+            &aws.url(),
+        )?;
         let secret = secret(options.data.as_deref())?;
         let parts = Parts::open(&options, &stack, &secret, aws.port)?;
         let functions = stack.functions.clone();
@@ -111,7 +120,7 @@ impl Cloud {
             states: parts.states.clone(),
             tasks: Arc::clone(&parts.tasks),
             codebuild,
-            aws: Arc::new(parts.front(stack, options.data.as_deref(), secret, aws.port)?),
+            aws: Arc::new(parts.front(stack, &options, secret, aws.port)?),
             watched: BTreeMap::new(),
             _lock: lock,
         };
@@ -387,7 +396,7 @@ impl Parts {
     fn front(
         self,
         stack: Stack,
-        data: Option<&Path>,
+        options: &Options,
         secret: String,
         port: u16,
     ) -> Result<Aws, Error> {
@@ -395,12 +404,14 @@ impl Parts {
             let binary = spec.binary.clone()?;
             Some((binary, spec.id.clone()))
         });
+        let data = options.data.as_deref();
+        let secrets = Secrets::open(data, stack.secrets)?.with(&options.secrets);
         Ok(Aws {
             iam: self.iam,
             binaries: binaries.collect(),
             tables: stack.tables,
             machines: stack.machines,
-            secrets: Arc::new(Secrets::open(data, stack.secrets)?),
+            secrets: Arc::new(secrets),
             secret,
             port,
             services: RwLock::new(Some(self.services)),

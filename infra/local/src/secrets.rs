@@ -33,6 +33,20 @@ impl Secrets {
         Ok(Self { specs, values })
     }
 
+    /// The same, with more secrets, by their ARNs. These are not kept.
+    pub(crate) fn with(mut self, more: &BTreeMap<String, String>) -> Self {
+        for (arn, value) in more {
+            self.specs.push(SecretSpec {
+                id: arn.clone(),
+                name: arn.clone(),
+                arn: arn.clone(),
+                length: value.len(),
+            });
+            self.values.insert(arn.clone(), value.clone());
+        }
+        self
+    }
+
     /// The secret that an ARN, a name or a logical id speaks of.
     pub(crate) fn find(&self, id: &str) -> Option<&SecretSpec> {
         self.specs.iter().find(|spec| {
@@ -96,5 +110,17 @@ mod tests {
         assert_ne!(second.value("towpath-B"), Some(value.as_str()));
         assert_eq!(second.answer("A").unwrap()["SecretString"], value.as_str());
         assert_eq!(second.value("C"), None);
+        let more = BTreeMap::from([("arn:secret:C".to_owned(), "given".to_owned())]);
+        let third = second.with(&more);
+        assert_eq!(
+            third.answer("arn:secret:C").unwrap()["SecretString"],
+            "given"
+        );
+        let fourth = Secrets::open(Some(folder.path()), vec![spec("A")]).unwrap();
+        assert_eq!(
+            fourth.value("arn:secret:C"),
+            None,
+            "what was given is not kept"
+        );
     }
 }

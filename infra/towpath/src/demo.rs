@@ -18,7 +18,7 @@ use crate::bill::{Bill, Usage};
 use crate::demo_worker::{DemoWorker, on_worker};
 use crate::sample::{self, git};
 use crate::screen::{Screen, indent};
-use crate::standing::{Plan, Standing, model_gateway};
+use crate::standing::{Models, Plan, Standing};
 use crate::summary::{Summary, steps};
 use crate::visible::visible;
 use crate::{ask, pipeline_file, signals};
@@ -110,7 +110,8 @@ async fn run(options: &Options, pipeline: Pipeline) -> Result<u8, String> {
         port: 0,
         clock: Clock::system(),
         schedules: true,
-        environment: model_gateway(),
+        environment: Default::default(),
+        models: Models::from_env(),
         lambda_url: None,
         supervisor,
         runner: options.runner.clone(),

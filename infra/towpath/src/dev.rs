@@ -9,7 +9,7 @@ use towpath_clock::Clock;
 use towpath_jobs_process::ProcessRuntime;
 
 use crate::signals;
-use crate::standing::{Plan, Standing, model_gateway, write_private};
+use crate::standing::{Models, Plan, Standing, write_private};
 
 /// The options of `towpath dev`.
 #[derive(Args, Clone, Debug)]
@@ -62,7 +62,8 @@ async fn run(options: Options) -> Result<(), String> {
         port: options.port,
         clock: Clock::system(),
         schedules: true,
-        environment: model_gateway(),
+        environment: Default::default(),
+        models: Models::from_env(),
         lambda_url: options.lambda.clone(),
         supervisor,
         runner: None,

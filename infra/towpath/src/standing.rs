@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
-use towpath_auth::Key;
+use towpath_auth::{Key, Secret};
 use towpath_clock::Clock;
 use towpath_engine::JobId;
 use towpath_instruments::Deaths;
@@ -32,6 +32,8 @@ pub struct Plan {
     pub schedules: bool,
     /// More variables for every function.
     pub environment: BTreeMap<String, String>,
+    /// The gateway for calls of models. `None`: there are none.
+    pub models: Option<Models>,
     /// The URL of a `cargo lambda watch` to call the functions through, instead of in process.
     pub lambda_url: Option<String>,
     /// The program that supervises jobs: the `towpath` binary.
@@ -40,6 +42,47 @@ pub struct Plan {
     pub runner: Option<PathBuf>,
     /// The kind of the runtime for commands that do not say where they run: `process`, or `codebuild`.
     pub commands: &'static str,
+}
+
+/// The gateway for calls of models, as a deployment names it.
+#[derive(Clone, Debug)]
+pub struct Models {
+    /// The base URL of its API.
+    pub base: String,
+    /// Its key, if it asks for one.
+    pub key: Option<Secret>,
+}
+
+/// The ARN of the secret that holds the key of the model gateway.
+const MODEL_KEY_ARN: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:model-key";
+
+impl Models {
+    /// The gateway that the environment of this process names: `TOWPATH_MODEL_BASE`, and its key, `TOWPATH_MODEL_KEY`.
+    pub fn from_env() -> Option<Self> {
+        let named = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        Some(Self {
+            base: named("TOWPATH_MODEL_BASE")?,
+            key: named("TOWPATH_MODEL_KEY").map(Secret::new),
+        })
+    }
+
+    /// The parameters of the template that name it.
+    fn parameters(&self) -> BTreeMap<String, String> {
+        let arn = self.key.as_ref().map(|_| MODEL_KEY_ARN);
+        [
+            ("ModelBase", self.base.as_str()),
+            ("ModelKeySecret", arn.unwrap_or_default()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+
+    /// The secret that those parameters speak of.
+    fn secrets(&self) -> BTreeMap<String, String> {
+        let key = self.key.iter();
+        key.map(|key| (MODEL_KEY_ARN.to_owned(), key.expose().to_owned()))
+            .collect()
+    }
 }
 
 /// The reason Towpath could not be stood up.
@@ -125,6 +168,7 @@ impl Standing {
         } else {
             BTreeMap::new()
         };
+        let models = plan.models.as_ref();
         let options = Options {
             template: template(),
             data: plan.data.clone(),
@@ -139,9 +183,13 @@ impl Standing {
                 .into_iter()
                 .collect(),
             supervisor: Some(plan.supervisor),
+            parameters: models.map(Models::parameters).unwrap_or_default(),
+            secrets: models.map(Models::secrets).unwrap_or_default(),
         };
         let cloud = Cloud::start(options).await.map_err(error)?;
         let watch_file = watch_file(home, cloud.watch_environment())?;
+        let base = models.map(|it| ("TOWPATH_MODEL_BASE".to_owned(), it.base.clone()));
+        environment.extend(base);
         let environment = operators(environment, &cloud)?;
         if let Some(data) = &plan.data {
             let text = serde_json::to_string(&environment).map_err(error)?;
@@ -194,17 +242,6 @@ pub(crate) const OF_OUTPUTS: [(&str, &str); 5] = [
     ("CODEBUILD_PROJECT", "JobsProject"),
 ];
 
-/// The variable that holds the key of the model gateway.
-const MODEL_KEY: &str = "TOWPATH_MODEL_KEY";
-
-/// The model gateway that the environment of this process names, as variables for every function.
-pub(crate) fn model_gateway() -> BTreeMap<String, String> {
-    let named = ["TOWPATH_MODEL_BASE", MODEL_KEY].into_iter();
-    named
-        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-        .collect()
-}
-
 /// The environment in which an operator's commands reach this cloud: they break nothing on purpose.
 fn operators(
     mut environment: BTreeMap<String, String>,
@@ -217,8 +254,6 @@ fn operators(
         environment.insert(variable.to_owned(), value);
     }
     environment.remove("TOWPATH_FAULTS");
-    // An operator calls no models, and what is kept of this holds no keys.
-    environment.remove(MODEL_KEY);
     Ok(environment)
 }
 
@@ -308,10 +343,8 @@ fn watch_file(home: &Path, variables: &BTreeMap<String, String>) -> Result<Optio
     if variables.is_empty() {
         return Ok(None);
     }
-    // A watch hands its own environment on, in which the key of a model gateway is then to be.
     let lines = variables
         .iter()
-        .filter(|(name, _)| *name != MODEL_KEY)
         .map(|(name, value)| format!("{name}={value}\n"));
     let path = home.join("functions.env");
     write_private(&path, &lines.collect::<String>()).map_err(error)?;

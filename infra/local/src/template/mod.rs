@@ -137,8 +137,13 @@ pub(crate) enum Trigger {
 }
 
 impl Stack {
-    /// Reads a template. `api_url` is the URL that its HTTP API will have, `aws_url` that of AWS's services.
-    pub(crate) fn load(path: &Path, api_url: &str, aws_url: &str) -> Result<Self, Error> {
+    /// Reads a template. `given` are values of its parameters, instead of their defaults. `api_url` is the URL that its HTTP API will have, `aws_url` that of AWS's services.
+    pub(crate) fn load(
+        path: &Path,
+        given: &BTreeMap<String, String>,
+        api_url: &str,
+        aws_url: &str,
+    ) -> Result<Self, Error> {
         let text = read(path)?;
         let syntax = |message| Error::Syntax {
             path: path.to_owned(),
@@ -179,6 +184,17 @@ impl Stack {
                 )
             })?;
             parameters.insert(name, default);
+        }
+        for (name, value) in given {
+            if parameters
+                .insert(name.clone(), value.clone().into())
+                .is_none()
+            {
+                return Err(Error::template(
+                    format!("Parameters.{name}"),
+                    "there is no such parameter",
+                ));
+            }
         }
         let (conditions, resources) = (section("Conditions")?, section("Resources")?);
         let scope = Scope {

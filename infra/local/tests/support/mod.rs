@@ -150,6 +150,8 @@ pub(crate) fn options(template: &Path, functions: Functions) -> Options {
         lambda_url: None,
         schedules: false,
         supervisor: None,
+        parameters: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         objects: BTreeMap::new(),
     }
 }
