@@ -62,7 +62,9 @@ impl Gateway {
     ///
     /// # Panics
     /// If no port can be had.
-    pub async fn start(answers: impl Fn(usize, &Asked) -> Said + Send + Sync + 'static) -> Self {
+    pub async fn start(
+        answers: impl Fn(usize, &Asked) -> Said + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/v1", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
@@ -78,11 +80,11 @@ impl Gateway {
                 calls.spawn(async move { shared.serve(stream).await.unwrap_or_default() });
             }
         });
-        Self {
+        Arc::new(Self {
             base,
             shared,
             _tasks: tasks,
-        }
+        })
     }
 
     /// The gateway, as a deployment names it.

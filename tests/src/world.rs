@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use towpath::standing::{Models, Plan, Standing};
+use towpath::standing::{Plan, Standing};
 use towpath_api_types::{PipelineView, RunView};
 use towpath_client::Client;
 use towpath_clock::Clock;
@@ -31,7 +32,7 @@ pub struct Worlds {
     clock: Option<Clock>,
     deaths: Option<Deaths>,
     builds: bool,
-    models: Option<Models>,
+    gateway: Option<Arc<Gateway>>,
     port: u16,
 }
 
@@ -45,7 +46,7 @@ impl Worlds {
             clock: None,
             deaths: None,
             builds: false,
-            models: None,
+            gateway: None,
             port: 0,
         }
     }
@@ -92,9 +93,9 @@ impl Worlds {
 
     /// Calls models at this gateway.
     #[must_use]
-    pub fn calling(self, gateway: &Gateway) -> Self {
+    pub fn calling(self, gateway: &Arc<Gateway>) -> Self {
         Self {
-            models: Some(gateway.models()),
+            gateway: Some(Arc::clone(gateway)),
             ..self
         }
     }
@@ -133,7 +134,7 @@ impl Worlds {
             clock: clock.clone(),
             schedules: port.is_some(),
             environment: self.environment.clone(),
-            models: self.models.clone(),
+            models: self.gateway.as_ref().map(|gateway| gateway.models()),
             lambda_url: port.map(|port| format!("http://127.0.0.1:{port}")),
             supervisor: self.program.clone(),
             runner: None,
@@ -154,6 +155,7 @@ impl Worlds {
             client,
             clock,
             watch,
+            _gateway: self.gateway.clone(),
         }
     }
 }
@@ -167,6 +169,8 @@ pub struct World {
     /// The time. It moves while the world waits.
     pub clock: Clock,
     watch: Option<Watch>,
+    /// It stands as long as the world does.
+    _gateway: Option<Arc<Gateway>>,
 }
 
 /// How long a test waits for something, in real time, before it is said to hang. No test measures anything by it.

@@ -14,6 +14,7 @@ use towpath_tests::story::Story;
 use towpath_tests::{World, Worlds};
 
 mod executors;
+mod models;
 mod stories;
 
 /// What a deployment does: one of the stories, or one of the things below.
@@ -33,6 +34,8 @@ enum Deed {
     Builds,
     /// Executors dial in and out, with all that they, operators and silence do to missions.
     Executors,
+    /// Calls a model, at a gateway that asks for a key.
+    Models,
     /// An output that no row holds, made by a job and by a human.
     LargeOutputs,
     /// A driver dies, and the run gets its next; too many die, and the run is failed while its job works.
@@ -50,6 +53,7 @@ fn deeds() -> Vec<Deed> {
         Deed::Secrets,
         Deed::Builds,
         Deed::Executors,
+        Deed::Models,
         Deed::LargeOutputs,
         Deed::Deaths,
         Deed::Nets,
@@ -95,11 +99,12 @@ steps:
 ";
 
 impl Deed {
-    fn worlds(self) -> Worlds {
+    async fn worlds(self) -> Worlds {
         let worlds = Worlds::new(env!("CARGO_BIN_EXE_towpath-under-test"));
         match self {
             Deed::Story(index) => stories::ALL[index].world(worlds),
             Deed::Builds => worlds.on_builds(),
+            Deed::Models => models::worlds(worlds).await,
             _ => worlds,
         }
     }
@@ -173,6 +178,7 @@ impl Deed {
             }
             Deed::Builds => builds(world).await,
             Deed::Executors => executors::dial(world).await,
+            Deed::Models => models::call(world).await,
             Deed::LargeOutputs => {
                 let run = world.run(LARGE).await;
                 let subject = world.asked(&run).await;
@@ -391,9 +397,9 @@ async fn every_permission_is_needed_and_no_other_is() {
     // The deeds that need a statement, and what each statement is needed for in all.
     let mut needed: BTreeMap<(String, usize), Vec<Deed>> = BTreeMap::new();
     let mut used: BTreeMap<(String, usize), BTreeSet<String>> = BTreeMap::new();
-    let mut statements = Vec::new();
+    let mut statements: BTreeMap<(String, usize), StatementInfo> = BTreeMap::new();
     for deed in deeds() {
-        let world = deed.worlds().start().await;
+        let world = deed.worlds().await.start().await;
         deed.perform(&world).await;
         // Where a net has to catch something, something was taken away first.
         if deed != Deed::Nets {
@@ -411,10 +417,14 @@ async fn every_permission_is_needed_and_no_other_is() {
             }
             used.entry(of).or_default().insert(statement.action);
         }
-        statements = world.standing.cloud.statements();
+        // What only a deployment with models has is not in all worlds.
+        for statement in world.standing.cloud.statements() {
+            statements.insert((statement.policy.clone(), statement.index), statement);
+        }
         world.standing.stop().await;
     }
-    statements.retain(|statement| statement.allows && !cloud_only(statement));
+    statements.retain(|_, statement| statement.allows && !cloud_only(statement));
+    let statements: Vec<StatementInfo> = statements.into_values().collect();
     let mut unneeded = Vec::new();
     for statement in &statements {
         let used = used
@@ -451,7 +461,7 @@ async fn every_permission_is_needed_and_no_other_is() {
 
 /// Whether a deed comes to need a statement that was taken away.
 async fn is_missed(deed: Deed, statement: &StatementInfo) -> bool {
-    let world = deed.worlds().start().await;
+    let world = deed.worlds().await.start().await;
     let cloud = &world.standing.cloud;
     assert!(cloud.remove_statement(&statement.policy, statement.index, None));
     let missed = || {

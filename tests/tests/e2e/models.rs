@@ -1,12 +1,15 @@
 //! Steps that a language model answers, at a gateway on this machine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
 use towpath_engine::{FailureKind, Usage};
+use towpath_instruments::{Deaths, Moment};
 use towpath_tests::gateway::{Asked, Gateway, KEY, Said};
+use towpath_tests::story::Story;
 use towpath_tests::{World, watch};
 
 use crate::{done, failure, world, worlds};
@@ -18,7 +21,7 @@ steps:
   - { agentKind: summariser, runtime: { kind: model, model: large, prompt: Say it in a word., maxTokens: 100 } }
 ";
 
-async fn world_of(gateway: &Gateway) -> World {
+async fn world_of(gateway: &Arc<Gateway>) -> World {
     worlds().calling(gateway).start().await
 }
 
@@ -227,4 +230,67 @@ async fn the_key_of_the_gateway_is_nowhere_but_in_its_secret() {
     for (path, bytes) in &files {
         assert!(!holds(bytes, KEY), "{}", path.display());
     }
+}
+
+/// The number of deaths that are tried, spread over all calls to AWS that a run makes.
+const DEATHS: usize = 24;
+
+/// Tells the story of a run while an invocation dies. Returns how often the model was called, and the calls to AWS.
+async fn told(death: Option<(usize, Moment)>) -> (usize, Vec<String>) {
+    let gateway = Gateway::start(|_, _: &Asked| says("Lost.")).await;
+    let deaths = Deaths::default();
+    let recipe = worlds().calling(&gateway).mortal(deaths.clone());
+    let world = recipe.start().await;
+    let story = Story {
+        yaml: SUMMARY,
+        acts: &[],
+        entries_limit: None,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut telling = story.prepare(&world, dir.path()).await;
+    deaths.arm(death);
+    story.tell(&world, &mut telling).await;
+    let calls = deaths.calls();
+    world.judge().await;
+    let view = world.view(&telling.runs[0]).await;
+    done(&view);
+    let asked = gateway.asked().len();
+    let usage = view.steps[1].usage.unwrap();
+    // What the answer that counts used is told, and that there may have been another.
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (11, 5));
+    let unmetered = usage.unmetered_calls;
+    assert!(
+        unmetered + 1 >= asked as u64,
+        "{death:?}: {asked} calls, {unmetered} of them unmetered"
+    );
+    world.standing.stop().await;
+    (asked, calls)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_called_twice_at_most_whoever_dies_and_once_where_its_answer_was_kept() {
+    if watch::wanted() {
+        return;
+    }
+    let (asked, calls) = told(None).await;
+    assert_eq!(asked, 1);
+    let (mut twice, mut kept) = (0, 0);
+    for number in 0..DEATHS {
+        let death = (number * calls.len() / DEATHS, Moment::After);
+        let (asked, calls) = told(Some(death)).await;
+        assert!((1..=2).contains(&asked), "{death:?}: {asked} calls");
+        twice += usize::from(asked == 2);
+        // The answer is the one object of this run; the transaction behind it is the end of the job.
+        let object = calls.iter().position(|call| call == "PutObject").unwrap();
+        let behind = calls.iter().enumerate().skip(object);
+        let mut ends = behind.filter(|(_, call)| *call == "TransactWriteItems");
+        if ends.next().is_some_and(|(end, _)| end <= death.0) {
+            assert_eq!(asked, 1, "{death:?}: the answer was paid for twice");
+            kept += 1;
+        }
+    }
+    assert!(
+        twice > 0 && kept > 0,
+        "{twice} were called twice, {kept} kept"
+    );
 }
