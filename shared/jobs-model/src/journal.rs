@@ -92,9 +92,30 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Takes the call back, which is made anew later.
-    pub(crate) async fn take_back(mut self, why: &str) {
+    /// The number of calls that were begun for the job, with the present one.
+    pub(crate) fn calls(&self) -> u32 {
+        self.record.calls.unwrap_or(1)
+    }
+
+    /// Counts another call, before it is made. False: it is not to be made.
+    pub(crate) async fn count(&mut self) -> bool {
+        let job = self.record.job.clone();
+        match timeout(PATIENCE, self.jobs.count_call(&job)).await {
+            Ok(Ok(record)) => {
+                let goes_on = record.stop.is_none() && record.end.is_none();
+                self.record = record;
+                goes_on
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives the call up, which is made anew later. Unless it may have cost something, it does not count.
+    pub(crate) async fn give_up(mut self, why: &str, counts: bool) {
         self.forget(why).await;
+        if counts {
+            return;
+        }
         let taken = timeout(PATIENCE, self.jobs.take_call_back(&self.record.job)).await;
         if !matches!(taken, Ok(Ok(()))) {
             tracing::warn!(job = %self.record.job, "a model's call counts that was not made");

@@ -4,7 +4,8 @@
 //! A model's job is an inline call: [`ModelRuntime::start`] makes it and returns its end. The gateway knows nothing of job
 //! ids, so a call whose caller dies is lost, and whoever takes over calls again: each such call may cost. Two things bound
 //! that. An end is kept with the record of its job before it is returned, and who starts the job again is given it. And
-//! calls are counted before they are made: when [`CALLS_MAX`] of one job were begun and none has an end, the job fails.
+//! calls are counted before they are made: when [`CALLS_MAX`] of one job may have cost something and none was answered,
+//! the job fails.
 
 mod gateway;
 mod heard;
@@ -28,7 +29,6 @@ use towpath_jobs::{
     Answer, JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
     Unreadable, Work, error_class,
 };
-
 use towpath_store::{Error as StoreError, JobRecords, JobStop};
 
 pub use gateway::{Base, Connect, Connection, NotABase};
@@ -73,7 +73,8 @@ pub struct ModelRuntime {
     clock: Clock,
 }
 
-/// The most calls that are begun for one job, and lost with their caller.
+/// The most calls of one job that may have cost something: those that were lost with their caller, or by the gateway after
+/// it had taken them.
 pub const CALLS_MAX: u32 = 3;
 /// The interval at which is told what was heard of a call, and looked whether its job is to stop.
 const LOOK: Duration = Duration::from_secs(5);
@@ -119,6 +120,7 @@ impl ModelRuntime {
     async fn ask(&self, call: &Call<'_>, heard: &Heard, journal: &mut Journal<'_>) -> Asked {
         let mut asked = Asked {
             unmetered: 0,
+            lost: false,
             end: End::OutOfTime,
         };
         let mut paused = Duration::ZERO;
@@ -142,22 +144,28 @@ impl ModelRuntime {
                     return asked;
                 }
             };
-            let metered = matches!(trouble, Trouble::Failed { usage: Some(_), .. });
-            asked.unmetered += u64::from(heard.was_taken() && !metered);
-            let pause = pause_before(tries, &trouble);
+            asked.lost = heard.was_taken() && trouble.may_have_cost();
+            asked.unmetered += u64::from(asked.lost);
+            let (pause, why) = (pause_before(tries, &trouble), trouble.why().to_owned());
             asked.end = End::Troubled(trouble);
             let Some(pause) = pause else {
                 return asked;
             };
+            if asked.lost && journal.calls() >= CALLS_MAX {
+                asked.end = End::Lost(why);
+                return asked;
+            }
             paused = paused.saturating_add(pause);
             if tries >= TRIES || paused > PAUSES || Instant::now() + pause >= call.until {
                 return asked;
             }
             tracing::debug!(tries, ?pause, "a model is called again");
-            if let End::Troubled(trouble) = &asked.end {
-                journal.forget(trouble.why()).await;
-            }
+            journal.forget(&why).await;
             tokio::time::sleep(pause).await;
+            if asked.lost && !journal.count().await {
+                return asked;
+            }
+            asked.lost = false;
         }
         asked
     }
@@ -197,12 +205,16 @@ struct Call<'a> {
 struct Asked {
     /// The number of tries that may have cost something and did not say what.
     unmetered: u64,
+    /// Whether the last try is one of those.
+    lost: bool,
     end: End,
 }
 
 enum End {
     Answered(Reply),
     Troubled(Trouble),
+    /// The answer was lost too often, for this reason the last time.
+    Lost(String),
     Stopped,
     OutOfTime,
 }
@@ -265,8 +277,7 @@ impl Runtime for ModelRuntime {
         let mut journal = Journal::new(&self.jobs, record, &self.clock, hidden);
         let heard = Heard::default();
         let end = if begun > CALLS_MAX {
-            let end = JobSnapshot::ended_badly(error_class::AGENT_ERROR, LOST);
-            metered(end, CALLS_MAX.into())
+            metered(lost("what called it ended"), CALLS_MAX.into())
         } else {
             journal.begun(&model.model).await;
             let call = Call {
@@ -276,12 +287,12 @@ impl Runtime for ModelRuntime {
                 until,
             };
             let asked = self.ask(&call, &heard, &mut journal).await;
-            // Those that were begun before ended with their callers.
+            // Those that were begun before brought nothing.
             let unmetered = asked.unmetered.saturating_add((begun - 1).into());
             match self.end(model, request, asked.end, hidden).await {
                 Ok(end) => metered(end, unmetered),
                 Err(error) => {
-                    journal.take_back(&error.to_string()).await;
+                    journal.give_up(&error.to_string(), asked.lost).await;
                     return Err(error);
                 }
             }
@@ -352,6 +363,7 @@ impl ModelRuntime {
                 usage,
                 ..JobSnapshot::ended_badly(error_class::AGENT_ERROR, why)
             },
+            End::Lost(why) => lost(&why),
             End::Stopped => stopped(),
             End::OutOfTime => self.out_of_time(request),
         })
@@ -376,9 +388,14 @@ impl ModelRuntime {
     }
 }
 
-/// The message of a job whose calls were lost each time.
-const LOST: &str = "each time the model was called for this, what called it ended before it had the answer; since each call \
-    may have cost something, it is not called again by itself: retry the run to call it anew";
+/// The end of a job whose answer was lost each time, for this reason the last time.
+fn lost(why: &str) -> JobSnapshot {
+    let why = format!(
+        "the answer of the model was lost {CALLS_MAX} times, the last time because {why}; since each of these calls may have \
+         cost something, it is not called again by itself: retry the run to call it anew"
+    );
+    JobSnapshot::ended_badly(error_class::AGENT_ERROR, why)
+}
 
 /// The end of a job that was asked to stop.
 fn stopped() -> JobSnapshot {

@@ -87,6 +87,15 @@ impl Trouble {
         }
     }
 
+    /// Whether a call that the gateway had taken may have cost something that nobody told.
+    pub(crate) fn may_have_cost(&self) -> bool {
+        match self {
+            Self::Down { .. } => true,
+            Self::Failed { usage, .. } => usage.is_none(),
+            Self::Busy { .. } | Self::Refused(_) => false,
+        }
+    }
+
     /// The same, with its words fit to be shown: short, without control characters, without the key, and without what was
     /// asked of the model.
     pub(crate) fn shown(self, key: Option<&Secret>, asked: &str) -> Self {

@@ -183,22 +183,29 @@ impl JobRecords {
         if self.begin(&first).await? {
             return Ok(first);
         }
-        self.count_call(&request.job, |calls| calls.saturating_add(1))
+        self.count_call(&request.job).await
+    }
+
+    /// Counts one more call of a job that has a record, as [`JobRecords::begin_call`] does.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the call is not to be made.
+    pub async fn count_call(&self, job: &JobId) -> Result<JobRecord, Error> {
+        self.change_calls(job, |calls| calls.saturating_add(1))
             .await
     }
 
-    /// Takes a call of [`JobRecords::begin_call`] back that brought neither an answer nor a failure: it is made anew later,
-    /// as the first one was.
+    /// Takes a call of [`JobRecords::begin_call`] back that was not made after all.
     ///
     /// # Errors
     /// If it cannot be written; then the call counts.
     pub async fn take_call_back(&self, job: &JobId) -> Result<(), Error> {
-        self.count_call(job, |calls| calls.saturating_sub(1))
+        self.change_calls(job, |calls| calls.saturating_sub(1))
             .await
             .map(|_| ())
     }
 
-    async fn count_call(&self, job: &JobId, count: fn(u32) -> u32) -> Result<JobRecord, Error> {
+    async fn change_calls(&self, job: &JobId, count: fn(u32) -> u32) -> Result<JobRecord, Error> {
         for _ in 0..RACES {
             let found = self.must_get(job).await?;
             if found.stop.is_some() || found.end.is_some() {

@@ -188,6 +188,32 @@ async fn calls_that_die_with_their_callers_are_made_again_so_often_and_no_more()
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_that_the_gateway_loses_are_made_again_so_often_and_no_more() {
+    let torn = vec![stream_head(), piece("Hel")];
+    let server = Server::playing([torn.clone()]);
+    let request = asks();
+    let lost = end(&server, &request).await;
+    assert_eq!(server.calls(), CALLS_MAX as usize);
+    assert_eq!(lost.usage.unwrap().unmetered_calls, u64::from(CALLS_MAX));
+    let why = lost.terminal_error_message.clone().unwrap();
+    assert!(why.contains("midway") && why.contains("retry"), "{why}");
+    assert_eq!(end(&server, &request).await, lost);
+
+    // However the run rests in between.
+    let full = || whole("429 Too Many Requests", "retry-after: 100\r\n", "");
+    let turns = [torn.clone(), full(), torn.clone(), full(), full(), torn];
+    let server = Server::playing(turns);
+    let request = asks();
+    for _ in 0..3 {
+        let later = runtime(&server).start(&request).await;
+        assert!(matches!(later, Err(StartError::Later { .. })), "{later:?}");
+    }
+    let lost = end(&server, &request).await;
+    assert_eq!(server.calls(), 6);
+    assert_eq!(lost.usage.unwrap().unmetered_calls, u64::from(CALLS_MAX));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_after_one_that_died_says_that_it_is_not_the_first() {
     let hangs = vec![stream_head(), piece("Hel"), Play::Hang];
     let server = Server::playing([hangs, streamed(&["Hello"])]);
