@@ -12,9 +12,9 @@ use crate::{JobRequest, JobSnapshot, LogPage, LogPosition};
 /// Every method is idempotent by job id and can be called from any process at any time: nothing about a job lives only
 /// in the memory of a caller. A job id is opaque to a runtime.
 ///
-/// An inline runtime is the exception: it carries a job out within [`Runtime::start`], answers
-/// [`Started::Answered`] and keeps nothing. An inline job is therefore carried out at least once, and again whenever it
-/// is started again; [`Runtime::status`] never knows it and [`Runtime::stop`] has nothing to end.
+/// An inline runtime is the exception: it carries a job out within [`Runtime::start`] and answers
+/// [`Started::Answered`]. [`Runtime::status`] never knows an inline job: who wants to know its end starts it again. It
+/// is carried out at least once, and again whenever it is started again, unless the runtime keeps ends for its own use.
 #[async_trait]
 pub trait Runtime: Send + Sync {
     /// The name by which pipelines and records refer to this runtime, for example `process`. It never changes.
@@ -72,7 +72,7 @@ pub trait Runtime: Send + Sync {
 pub enum Started {
     /// The runtime has the job. [`Runtime::status`] tells how it goes on.
     Accepted,
-    /// The job was over at once; this is its last snapshot. The runtime keeps nothing of it.
+    /// The job was over at once; this is its last snapshot. [`Runtime::status`] does not know the job.
     Answered(Box<JobSnapshot>),
 }
 

@@ -92,7 +92,7 @@ pub fn contract(subject: &dyn Subject) -> Vec<Check> {
             after_a_stop_no_start_that_is_on_its_way_begins_the_work,
         ]
     } else {
-        checks![an_inline_job_is_answered_again_and_never_kept]
+        checks![an_inline_job_is_answered_again_and_never_known]
     });
     checks
 }
@@ -272,7 +272,7 @@ async fn after_a_stop_no_start_that_is_on_its_way_begins_the_work(subject: &dyn 
     }
 }
 
-async fn an_inline_job_is_answered_again_and_never_kept(subject: &dyn Subject) {
+async fn an_inline_job_is_answered_again_and_never_known(subject: &dyn Subject) {
     let request = request(subject, subject.answering("again"));
     let runtime = subject.runtime();
     let first = runtime.start(&request).await.unwrap();
