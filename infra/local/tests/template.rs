@@ -130,3 +130,27 @@ async fn a_function_the_template_does_not_have_is_named() {
         .to_string();
     assert!(error.contains("Frist"), "{error}");
 }
+
+#[tokio::test]
+async fn a_parameter_has_the_value_that_is_given_or_its_default() {
+    let given = |name: &str, value: &str| {
+        let mut options = options(&real_template(), functions([]));
+        let parameter = (name.to_owned(), value.to_owned());
+        options.parameters.extend([parameter]);
+        Cloud::start(options)
+    };
+    let models = |cloud: &Cloud| {
+        let statements = cloud.statements();
+        let mut sids = statements.into_iter().filter_map(|statement| statement.sid);
+        sids.any(|sid| sid == "ModelAnswers")
+    };
+    let cloud = given("ModelBase", "https://gateway.example.com/v1").await;
+    let cloud = cloud.unwrap();
+    assert!(models(&cloud), "the condition goes by the value");
+    cloud.shutdown().await;
+    let cloud = given("LogLevel", "debug").await.unwrap();
+    assert!(!models(&cloud), "the others have their defaults");
+    cloud.shutdown().await;
+    let unknown = given("Modelbase", "x").await.err().unwrap().to_string();
+    assert!(unknown.contains("Parameters.Modelbase"), "{unknown}");
+}
