@@ -316,6 +316,11 @@ impl Runtime for ModelRuntime {
         asked.map(|_| ()).map_err(unreadable)
     }
 
+    /// Its jobs ask nothing while they are under way.
+    async fn answer(&self, _: &JobId, _: &str, _: &str) -> Result<(), Unreadable> {
+        Ok(())
+    }
+
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {
         self.jobs.log_tail(job, lines).await.map_err(unreadable)
     }

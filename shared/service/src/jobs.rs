@@ -128,12 +128,16 @@ impl Jobs {
             return CallStatus::Running;
         };
         match self.runtimes.status(&call.runtime, &call.id).await {
-            Fate::Known(snapshot) => status(snapshot),
+            Fate::Known(snapshot) => status(*snapshot),
             Fate::Unreadable(why) => CallStatus::Unreadable(why),
             Fate::NeverStarted => {
                 let message = format!("its runtime knows nothing of the job {} any more", call.id);
                 let cause = LossCause::Crashed;
-                CallStatus::Ended(CallResult::Lost(Loss { cause, message }))
+                CallStatus::Ended(CallResult::Lost(Loss {
+                    cause,
+                    message,
+                    usage: None,
+                }))
             }
         }
     }
