@@ -441,6 +441,7 @@ fn a_question_goes_with_its_job() {
     let mark = StopMark::new("ada", None, at(50));
     stop(&mut run, &mark, at(50));
     assert!(run.effects.contains(&Effect::Reap(lost_job)));
+}
 
 #[test]
 fn what_each_call_used_counts_once_and_is_kept_through_rounds() {
