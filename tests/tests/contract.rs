@@ -178,7 +178,8 @@ impl Subject for Bench {
         for (variable, output) in names {
             environment.insert(variable.to_owned(), self.cloud.output(output).unwrap());
         }
-        let inner = Arc::new(app(&environment).codebuild.unwrap());
+        let mut remote = app(&environment).remote.into_iter();
+        let inner = Arc::new(remote.find(|it| it.kind() == "codebuild").unwrap());
         let asked = Arc::clone(&self.asked);
         Arc::new(Builds { inner, asked })
     }

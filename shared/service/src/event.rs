@@ -110,7 +110,7 @@ impl JobEvent {
         let variables = variables.and_then(Value::as_array).into_iter().flatten();
         let text = |variable: &Value, name: &str| Some(variable.get(name)?.as_str()?.to_owned());
         let job = variables
-            .filter(|it| text(it, "name").as_deref() == Some(towpath_jobs_codebuild::JOB))
+            .filter(|it| text(it, "name").as_deref() == Some(towpath_jobs_remote::JOB))
             .find_map(|it| text(it, "value")?.parse().ok());
         Some(Ok(Self::Build(build.to_owned(), job)))
     }
