@@ -16,6 +16,7 @@
 //! that a job may have got (a service remembers a start for a while only) one gets it, the others end at once. So a stop
 //! needs no machine to be found: where nothing has claimed the job, its record's end keeps everything from beginning.
 
+mod bootstrap;
 mod substrate;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use towpath_jobs::{
 };
 use towpath_store::{JobRecord, JobRecords, JobStop};
 
+pub use bootstrap::*;
 pub use substrate::*;
 
 /// The time for which a start code is good after its machine was last seen waiting.
