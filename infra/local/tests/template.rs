@@ -108,6 +108,16 @@ async fn what_is_not_understood_is_named() {
             "!GetAtt Api.Speed",
             "Outputs.Url.Value",
         ),
+        (
+            "{ TABLE: !Ref Table }",
+            "{ ECS_CLUSTER: jobs }",
+            "the local cloud has no ECS",
+        ),
+        (
+            "{ TABLE: !Ref Table }",
+            "{ FLY_APP: jobs }",
+            "Environment.Variables.FLY_APP",
+        ),
         ("Type: ScheduleV2", "Type: Kafka", "Kafka"),
         ("Resources:\n", "Resources: [\n", "cannot be read"),
     ] {

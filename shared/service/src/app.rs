@@ -9,7 +9,7 @@ use towpath_engine::{ENTRIES_LIMIT, JobId, Timestamp};
 use towpath_jobs::{Registry, Runtime};
 use towpath_jobs_codebuild::Builds;
 use towpath_jobs_executor::{Executors, NoSockets, Ports as ExecutorPorts, Sockets};
-use towpath_jobs_remote::{RemoteRuntime, Substrate};
+use towpath_jobs_remote::RemoteRuntime;
 use towpath_jobs_simulated::SimulatedRuntime;
 use towpath_machine::{Machine, StepFunctions};
 use towpath_store::{Scope, Store};
@@ -178,7 +178,7 @@ impl App {
         let simulated: Arc<dyn Runtime> = Arc::new(SimulatedRuntime);
         let builds = config.codebuild.clone();
         let builds = builds.map(|project| Builds::new(clients.codebuild.clone(), project));
-        let substrates = builds.clone().map(|it| Arc::new(it) as Arc<dyn Substrate>);
+        let substrates = crate::remote::substrates(config, &clients, builds.as_ref(), &clock);
         let remote: Vec<_> = substrates
             .into_iter()
             .map(|it| RemoteRuntime::new(store.jobs(), it, Arc::new(vault.clone()), clock.clone()))
@@ -231,13 +231,14 @@ impl App {
         Timestamp(self.clock.now_ms())
     }
 
-    /// The job that an event tells of. `None`: a build that is nobody's.
+    /// The job that an event tells of. `None`: a build or task that is nobody's.
     ///
     /// # Errors
     /// If the runtime has to be asked, and does not answer.
     pub async fn job_of(&self, event: JobEvent) -> Result<Option<JobId>, Error> {
         let (build, job) = match event {
             JobEvent::Job(job) => return Ok(Some(job)),
+            JobEvent::Task(job) => return Ok(job),
             JobEvent::Build(build, job) => (build, job),
         };
         // An ARN ends with the id: `…:build/PROJECT:UUID`.

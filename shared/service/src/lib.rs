@@ -37,6 +37,7 @@ mod logs;
 mod outbox;
 mod poll;
 mod random;
+mod remote;
 mod runners;
 mod runs;
 mod secrets;
