@@ -84,9 +84,9 @@ impl Cluster {
             }
             "RunTask" => {
                 let token = text("clientToken");
-                let known = self.machines.of(token);
-                if known.is_empty() {
-                    let definitions = self.definitions.lock().unwrap();
+                // Held until the task is there: of two requests at once, the second finds it.
+                let definitions = self.definitions.lock().unwrap();
+                if self.machines.of(token).is_empty() {
                     let of = &definitions[text("taskDefinition")];
                     let script = of["containerDefinitions"][0]["entryPoint"][2].as_str();
                     let variables =

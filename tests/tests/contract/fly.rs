@@ -20,6 +20,8 @@ pub(crate) struct FlyApp {
     /// Whether the reply to each first request for a machine is lost.
     pub(crate) loses_replies: Arc<AtomicBool>,
     replied: Arc<Mutex<BTreeSet<String>>>,
+    /// Held while a machine is made: of two requests at once, the second finds it.
+    making: Arc<Mutex<()>>,
 }
 
 impl FlyApp {
@@ -30,6 +32,7 @@ impl FlyApp {
             machines,
             loses_replies: Arc::default(),
             replied: Arc::default(),
+            making: Arc::default(),
         };
         let router = axum::Router::new().fallback(answer).with_state(app.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -53,6 +56,7 @@ impl FlyApp {
     }
 
     fn create(&self, asked: &Value) -> (u16, Value) {
+        let _held = self.making.lock().unwrap();
         let name = asked["name"].as_str().unwrap();
         if !self.machines.of(name).is_empty() {
             let why = format!(

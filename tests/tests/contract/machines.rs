@@ -99,6 +99,17 @@ impl Machines {
             .collect()
     }
 
+    /// The jobs that machines were started for, once for each machine, in order.
+    pub(crate) fn jobs(&self) -> Vec<String> {
+        let all = self.all.lock().unwrap();
+        let jobs = all
+            .iter()
+            .map(|it| it.environment["TOWPATH_RUN_ID"].clone());
+        let mut jobs: Vec<String> = jobs.collect();
+        jobs.sort();
+        jobs
+    }
+
     /// Asks a machine to stop.
     pub(crate) fn stop(&self, number: usize) {
         self.change(number, |machine| machine.stopped = true);

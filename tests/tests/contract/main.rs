@@ -356,6 +356,11 @@ async fn keeps_the_contract(bench: Bench) {
         check.run(&bench).await;
     }))
     .await;
+    if !matches!(bench.service, Service::CodeBuild) {
+        let jobs = bench.service.machines().jobs();
+        let each_once = jobs.windows(2).all(|two| two[0] != two[1]);
+        assert!(each_once, "a job has two machines: {jobs:?}");
+    }
     bench.end().await;
 }
 
