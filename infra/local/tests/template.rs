@@ -2,7 +2,7 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{SMALL, answering, cloud_of, dynamodb, functions, options, real_template};
 use towpath_local::Cloud;
 
@@ -75,6 +75,40 @@ async fn the_real_template_spreads_the_shards_over_its_schedules() {
 }
 
 #[tokio::test]
+async fn the_real_template_hears_of_its_own_tasks_and_of_no_others() {
+    let (poll_job, mut told) = support::telling();
+    let cloud = Cloud::start(options(
+        &real_template(),
+        functions([("PollJobFunction", poll_job)]),
+    ))
+    .await
+    .unwrap();
+    let change = |job: &str, family: &str, status: &str| {
+        json!({
+            "source": "aws.ecs",
+            "detail-type": "ECS Task State Change",
+            "detail": {
+                "taskArn": "arn:aws:ecs:us-east-1:000000000000:task/jobs/1",
+                "startedBy": job,
+                "group": format!("family:{family}"),
+                "lastStatus": status,
+            },
+        })
+    };
+    for event in [
+        change("another", "somebody-elses", "STOPPED"),
+        change("running", "towpath-job-1", "RUNNING"),
+        change("ours", "towpath-job-1", "STOPPED"),
+    ] {
+        cloud.put_event(event).await;
+    }
+    let heard = told.recv().await.unwrap();
+    assert_eq!(heard["detail"]["startedBy"], "ours");
+    assert!(told.try_recv().is_err());
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_is_not_understood_is_named() {
     for (right, wrong, named) in [
         (
@@ -107,6 +141,16 @@ async fn what_is_not_understood_is_named() {
             "!GetAtt Api.ApiEndpoint",
             "!GetAtt Api.Speed",
             "Outputs.Url.Value",
+        ),
+        (
+            "{ TABLE: !Ref Table }",
+            "{ ECS_CLUSTER: jobs }",
+            "the local cloud has no ECS",
+        ),
+        (
+            "{ TABLE: !Ref Table }",
+            "{ FLY_APP: jobs }",
+            "Environment.Variables.FLY_APP",
         ),
         ("Type: ScheduleV2", "Type: Kafka", "Kafka"),
         ("Resources:\n", "Resources: [\n", "cannot be read"),

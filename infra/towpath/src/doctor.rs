@@ -170,14 +170,10 @@ pub async fn seen(
     root: Option<&Path>,
 ) -> Result<Vec<JobSeen>, String> {
     let mut all = seen_processes(process, root).await;
-    if let Some(codebuild) = &app.codebuild {
-        let at_work = codebuild.at_work().await;
+    if let Some(builds) = &app.builds {
+        let at_work = builds.at_work().await;
         let at_work = at_work.map_err(|error| error.to_string())?;
-        all.extend(at_work.into_iter().map(|job| {
-            let runtime = codebuild.kind().to_owned();
-            let job = JobRef { job, runtime };
-            JobSeen { job, live: true }
-        }));
+        all.extend(at_work.into_iter().map(|job| JobSeen { job, live: true }));
     }
     Ok(all)
 }

@@ -17,10 +17,12 @@ use crate::account::Account;
 use crate::bucket::{Bucket, Setup, Signer};
 use crate::codebuild::CodeBuild;
 use crate::connections::Connections;
+use crate::ecs::Ecs;
 use crate::event_bus::EventBus;
 use crate::instrument::Instrument;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
+use crate::web::Web;
 
 /// The time-out of connecting.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -48,6 +50,8 @@ pub struct Clients {
     pub secrets: Secrets,
     /// The client of CodeBuild, which starts, describes and stops builds.
     pub codebuild: CodeBuild,
+    /// ECS.
+    pub ecs: Ecs,
     /// The default event bus.
     pub event_bus: EventBus,
     /// The connection and the settings of buckets.
@@ -146,6 +150,7 @@ impl Clients {
         Self {
             secrets: Secrets::new(settings.endpoint_secrets.as_deref(), &s3),
             codebuild: CodeBuild::new(settings.endpoint_codebuild.as_deref(), &s3),
+            ecs: Ecs::new(settings.endpoint_ecs.as_deref(), &s3),
             event_bus: EventBus::new(settings.endpoint_events.as_deref(), &s3),
             s3,
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
@@ -182,6 +187,11 @@ impl Clients {
     /// The sockets of a WebSocket API. `url` is that of its stage's management API.
     pub fn connections(&self, url: &str) -> Connections {
         Connections::new(url, &self.s3)
+    }
+
+    /// A service that is not AWS's, at this URL.
+    pub fn web(&self, name: &'static str, url: &str) -> Web {
+        Web::new(name, url, &self.s3)
     }
 
     /// The bucket of this name.

@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::bucket::{Refused, Setup, hex};
 
+/// The name under which an error keeps the `resourceIds` that a service names, with commas in between.
+pub(crate) const RESOURCES: &str = "resourceIds";
+
 /// A service of AWS's protocol `awsJson1_1`. Cheap to clone; all clones share connections.
 #[derive(Clone, Debug)]
 pub(crate) struct JsonService(Operation<Call, Value, Refused>);
@@ -84,6 +87,10 @@ fn answered(response: &HttpResponse) -> Result<Value, OrchestratorError<Refused>
     let message = word("message")
         .or(word("Message"))
         .unwrap_or("no reason given");
-    let meta = ErrorMetadata::builder().code(code).message(message).build();
-    Err(OrchestratorError::operation(Refused(meta)))
+    let mut meta = ErrorMetadata::builder().code(code).message(message);
+    if let Some(resources) = answer.get(RESOURCES).and_then(Value::as_array) {
+        let resources: Vec<_> = resources.iter().filter_map(Value::as_str).collect();
+        meta = meta.custom(RESOURCES, resources.join(","));
+    }
+    Err(OrchestratorError::operation(Refused(meta.build())))
 }

@@ -48,6 +48,8 @@ pub struct Settings {
     pub endpoint_secrets: Option<String>,
     /// The URL of CodeBuild, if it is not AWS's.
     pub endpoint_codebuild: Option<String>,
+    /// The URL of ECS, if it is not AWS's.
+    pub endpoint_ecs: Option<String>,
     /// The URL of EventBridge, if it is not AWS's.
     pub endpoint_events: Option<String>,
     /// The credentials that requests are signed with.
@@ -59,7 +61,7 @@ pub struct Settings {
 impl Settings {
     /// Reads the settings by the names that AWS's own tools use: `AWS_REGION`, `AWS_ENDPOINT_URL_DYNAMODB`,
     /// `AWS_ENDPOINT_URL_SFN`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_ENDPOINT_URL_CODEBUILD`,
-    /// `AWS_ENDPOINT_URL_EVENTBRIDGE` (for each, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
+    /// `AWS_ENDPOINT_URL_ECS`, `AWS_ENDPOINT_URL_EVENTBRIDGE` (for each, `AWS_ENDPOINT_URL` when it is not set), `AWS_ACCESS_KEY_ID`,
     /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_LAMBDA_FUNCTION_NAME`. An empty variable counts as not set.
     ///
     /// # Errors
@@ -80,6 +82,7 @@ impl Settings {
             endpoint_s3: endpoint("AWS_ENDPOINT_URL_S3")?,
             endpoint_secrets: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
             endpoint_codebuild: endpoint("AWS_ENDPOINT_URL_CODEBUILD")?,
+            endpoint_ecs: endpoint("AWS_ENDPOINT_URL_ECS")?,
             endpoint_events: endpoint("AWS_ENDPOINT_URL_EVENTBRIDGE")?,
             credentials: Credentials {
                 access_key_id: need("AWS_ACCESS_KEY_ID")?,

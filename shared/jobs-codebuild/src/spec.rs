@@ -60,8 +60,10 @@ impl Spec {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    pub(crate) fn read(value: &Value) -> Option<Self> {
-        Self::deserialize(value).ok()
+    pub(crate) fn read(value: &Value) -> Result<Self, StartError> {
+        Self::deserialize(value).map_err(|error| {
+            StartError::Unavailable(format!("the record of the job cannot be read: {error}"))
+        })
     }
 }
 

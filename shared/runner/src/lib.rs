@@ -44,7 +44,7 @@ impl Options {
     /// Reads the options by the names of their variables.
     ///
     /// # Errors
-    /// If one is missing or makes no sense, in words for whoever reads the build's log.
+    /// If one is missing or makes no sense, in words for whoever reads the machine's log.
     pub fn from_lookup(
         lookup: impl Fn(&str) -> Option<String>,
         supervisor: PathBuf,
@@ -53,7 +53,7 @@ impl Options {
         let need = |name: &str| {
             let missing = || {
                 format!(
-                    "{name} is not set; Towpath sets it in the builds that it starts, and nothing else is to be run by hand"
+                    "{name} is not set; Towpath sets it on the machines that it starts, and nothing else is to be run by hand"
                 )
             };
             get(name).ok_or_else(missing)

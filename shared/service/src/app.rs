@@ -7,8 +7,9 @@ use towpath_aws::{Clients, Instrument};
 use towpath_clock::Clock;
 use towpath_engine::{ENTRIES_LIMIT, JobId, Timestamp};
 use towpath_jobs::{Registry, Runtime};
-use towpath_jobs_codebuild::CodeBuildRuntime;
+use towpath_jobs_codebuild::Builds;
 use towpath_jobs_executor::{Executors, NoSockets, Ports as ExecutorPorts, Sockets};
+use towpath_jobs_remote::RemoteRuntime;
 use towpath_jobs_simulated::SimulatedRuntime;
 use towpath_machine::{Machine, StepFunctions};
 use towpath_store::{Scope, Store};
@@ -86,8 +87,10 @@ pub struct App {
     pub runners: Runners,
     /// Executors and their missions.
     pub executors: Executors,
-    /// The runtime whose jobs are builds, if the deployment has one.
-    pub codebuild: Option<CodeBuildRuntime>,
+    /// The builds that are jobs, if the deployment has the runtime `codebuild`.
+    pub builds: Option<Builds>,
+    /// The runtimes whose jobs run on machines of a service.
+    pub remote: Vec<RemoteRuntime>,
     /// The records.
     pub store: Store,
     /// The time.
@@ -130,7 +133,8 @@ impl App {
             views: Views::new(ports.store.clone(), ports.runtimes.clone()),
             access: Access::new(ports.store.clone(), ports.clock.clone(), first_keys),
             secrets: AgentSecrets::new(ports.clone()),
-            codebuild: None,
+            builds: None,
+            remote: Vec::new(),
             poll,
             settler,
             ticker,
@@ -172,16 +176,13 @@ impl App {
             None => Vault::nowhere(),
         };
         let simulated: Arc<dyn Runtime> = Arc::new(SimulatedRuntime);
-        let codebuild = config.codebuild.clone().map(|project| {
-            CodeBuildRuntime::new(
-                store.jobs(),
-                clients.codebuild.clone(),
-                project,
-                Arc::new(vault.clone()),
-                clock.clone(),
-            )
-        });
-        let builds = codebuild.clone().map(|it| Arc::new(it) as Arc<dyn Runtime>);
+        let builds = config.codebuild.clone();
+        let builds = builds.map(|project| Builds::new(clients.codebuild.clone(), project));
+        let substrates = crate::remote::substrates(config, &clients, builds.as_ref(), &clock);
+        let remote: Vec<_> = substrates
+            .into_iter()
+            .map(|it| RemoteRuntime::new(store.jobs(), it, Arc::new(vault.clone()), clock.clone()))
+            .collect();
         let sockets: Arc<dyn Sockets> = match &config.sockets {
             Some(url) => Arc::new(ApiSockets(clients.connections(url))),
             None => Arc::new(NoSockets),
@@ -198,10 +199,12 @@ impl App {
             clock.clone(),
         ));
         let executors: Arc<dyn Runtime> = Arc::new(executors.runtime());
+        let remotes = remote.iter();
+        let remotes = remotes.map(|it| Arc::new(it.clone()) as Arc<dyn Runtime>);
         let runtimes = runtimes
             .into_iter()
             .chain([simulated, executors])
-            .chain(builds)
+            .chain(remotes)
             .chain(models);
         let ports = Ports {
             store,
@@ -222,7 +225,11 @@ impl App {
             Some(FirstKey::new(clients.secrets.clone(), arn, scope))
         });
         let app = Self::with(ports, config.entries_limit, config.fold, keys.collect());
-        Self { codebuild, ..app }
+        Self {
+            builds,
+            remote,
+            ..app
+        }
     }
 
     /// The time.
@@ -230,19 +237,20 @@ impl App {
         Timestamp(self.clock.now_ms())
     }
 
-    /// The job that an event tells of. `None`: a build that is nobody's.
+    /// The job that an event tells of. `None`: a build or task that is nobody's.
     ///
     /// # Errors
     /// If the runtime has to be asked, and does not answer.
     pub async fn job_of(&self, event: JobEvent) -> Result<Option<JobId>, Error> {
         let (build, job) = match event {
             JobEvent::Job(job) => return Ok(Some(job)),
+            JobEvent::Task(job) => return Ok(job),
             JobEvent::Build(build, job) => (build, job),
         };
         // An ARN ends with the id: `…:build/PROJECT:UUID`.
         let id = build.split_once(":build/").map_or(&*build, |(_, id)| id);
-        match (&self.codebuild, job) {
-            (Some(codebuild), None) => codebuild.job_of(id).await.map_err(|unreadable| {
+        match (&self.builds, job) {
+            (Some(builds), None) => builds.job_of(id).await.map_err(|unreadable| {
                 tracing::warn!(build, "{unreadable}");
                 Error::Unavailable("CodeBuild")
             }),

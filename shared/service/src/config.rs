@@ -6,7 +6,7 @@ use std::time::Duration;
 use towpath_aws::Settings;
 use towpath_engine::ENTRIES_LIMIT;
 
-use crate::{Error, ModelGateway};
+use crate::{Error, ModelGateway, remote};
 
 /// The configuration of a function, from its environment.
 #[derive(Clone, Debug)]
@@ -38,6 +38,16 @@ pub struct Config {
     pub commands: Option<String>,
     /// The name of the CodeBuild project that jobs run in: `CODEBUILD_PROJECT`. Without it, there is no such runtime.
     pub codebuild: Option<String>,
+    /// Where tasks of ECS run: `ECS_CLUSTER`, `ECS_SUBNETS`, `ECS_SECURITY_GROUPS`, `ECS_PUBLIC_IP`, `ECS_CAPACITY`,
+    /// `ECS_ARCHITECTURE`, `ECS_FAMILY`, `ECS_TASK_ROLE`, `ECS_EXECUTION_ROLE`, `ECS_LOG_GROUP`; and, as for Fly.io, the
+    /// image of jobs that name none, `JOB_IMAGE`, and the address that runners call, `TOWPATH_API_BASE`. Without a cluster,
+    /// there is no such runtime.
+    pub ecs: Option<towpath_jobs_ecs::Settings>,
+    /// Where machines of Fly.io run: `FLY_APP`, `FLY_REGION`, `FLY_TOKEN_SECRET` (the ARN of the secret that holds the
+    /// token). Without an app, there is no such runtime.
+    pub fly: Option<towpath_jobs_fly::Settings>,
+    /// The URL of the machines API of Fly.io, if it is not Fly.io's own: `FLY_API_URL`.
+    pub fly_url: Option<String>,
     /// The URL by which messages are sent over the sockets of executors, `EXECUTOR_SOCKETS`: that of the management API of
     /// the WebSocket API's stage. Without it executors are told nothing, and poll.
     pub sockets: Option<String>,
@@ -76,6 +86,9 @@ impl Config {
             secrets_key: lookup("SECRETS_KEY_ARN"),
             commands: lookup("TOWPATH_RUNTIME").filter(|kind| !kind.is_empty()),
             codebuild: lookup("CODEBUILD_PROJECT").filter(|name| !name.is_empty()),
+            ecs: remote::ecs(&lookup)?,
+            fly: remote::fly(&lookup)?,
+            fly_url: lookup("FLY_API_URL").filter(|url| !url.is_empty()),
             sockets: lookup("EXECUTOR_SOCKETS").filter(|url| !url.is_empty()),
             model: ModelGateway::from_lookup(&lookup)?,
             processes: lookup("TOWPATH_JOBS")

@@ -93,6 +93,8 @@ pub enum JobEvent {
     Job(JobId),
     /// What CodeBuild puts there of a build: its ARN, and the job that its variables name.
     Build(String, Option<JobId>),
+    /// What ECS puts there of a task: the job that it was started for.
+    Task(Option<JobId>),
 }
 
 impl JobEvent {
@@ -103,6 +105,11 @@ impl JobEvent {
             job: JobId,
         }
         let detail = event.get("detail")?;
+        if detail.get("taskArn").is_some() {
+            let started_by = detail.get("startedBy").and_then(Value::as_str);
+            let job = started_by.and_then(|job| job.parse().ok());
+            return Some(Ok(Self::Task(job)));
+        }
         let Some(build) = detail.get("build-id").and_then(Value::as_str) else {
             return Some(parse(detail.clone()).map(|Changed { job }| Self::Job(job)));
         };
@@ -110,7 +117,7 @@ impl JobEvent {
         let variables = variables.and_then(Value::as_array).into_iter().flatten();
         let text = |variable: &Value, name: &str| Some(variable.get(name)?.as_str()?.to_owned());
         let job = variables
-            .filter(|it| text(it, "name").as_deref() == Some(towpath_jobs_codebuild::JOB))
+            .filter(|it| text(it, "name").as_deref() == Some(towpath_jobs_remote::JOB))
             .find_map(|it| text(it, "value")?.parse().ok());
         Some(Ok(Self::Build(build.to_owned(), job)))
     }
@@ -198,8 +205,9 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_told_of_by_itself_and_by_its_build() {
-        let job = "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-7";
+    fn a_job_is_told_of_by_itself_by_its_build_and_by_its_task() {
+        const JOB: &str = "job_01ARZ3NDEKTSV4RRFFQ69G5FAV-7";
+        let job = JOB;
         let told = |detail: Value| JobEvent::parse(&json!({ "detail": detail })).unwrap();
         let ours = told(json!({"job": job})).unwrap();
         assert_eq!(ours, JobEvent::Job(job.parse().unwrap()));
@@ -212,6 +220,11 @@ mod tests {
         assert_eq!(told(built).unwrap(), JobEvent::Build(build.to_owned(), job));
         let bare = told(json!({"build-id": build})).unwrap();
         assert_eq!(bare, JobEvent::Build(build.to_owned(), None));
+        let task = "arn:aws:ecs:us-east-1:123456789012:task/jobs/1";
+        let ours = told(json!({"taskArn": task, "startedBy": JOB})).unwrap();
+        assert_eq!(ours, JobEvent::Task(Some(JOB.parse().unwrap())));
+        let others = told(json!({"taskArn": task, "startedBy": "somebody"})).unwrap();
+        assert_eq!(others, JobEvent::Task(None));
         assert!(told(json!({"job": "nonsense"})).is_err());
         assert!(JobEvent::parse(&json!({"run": RUN})).is_none());
     }

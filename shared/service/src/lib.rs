@@ -38,6 +38,7 @@ mod logs;
 mod outbox;
 mod poll;
 mod random;
+mod remote;
 mod runners;
 mod runs;
 mod secrets;

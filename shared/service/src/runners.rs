@@ -14,8 +14,8 @@ use towpath_jobs::{
     Answer, BatchError, EventBatch, EventKind, JobRequest, JobSnapshot, JobStatus, RunnerEvent,
     error_class,
 };
-use towpath_jobs_codebuild::hash;
 use towpath_jobs_executor::{JobNews, Refused, Registrar};
+use towpath_jobs_remote::hash;
 use towpath_store::{Appended, Claimed, JobRecord, JobRecords, JobStop, Store, UploadUrl};
 
 use crate::jobs::Jobs;

@@ -14,7 +14,7 @@ use towpath_auth::Secret;
 use towpath_aws::Secrets;
 use towpath_engine::{JobId, SecretName, WorkspaceId};
 use towpath_jobs::Unreadable;
-use towpath_jobs_codebuild::StartCodes;
+use towpath_jobs_remote::StartCodes;
 
 use crate::Error;
 

@@ -9,6 +9,9 @@ use super::{FunctionSpec, Resource, STACK, Stack, Trigger, arn, object};
 use crate::error::Error;
 use crate::pattern;
 
+/// The variables that name a place where jobs run and that the local cloud has nothing for.
+const ELSEWHERE: [(&str, &str); 2] = [("ECS_CLUSTER", "ECS"), ("FLY_APP", "Fly.io")];
+
 impl Stack {
     pub(super) fn function(
         &mut self,
@@ -127,10 +130,18 @@ fn environment(
     object(variables, &place)?
         .iter()
         .map(|(name, value)| {
-            Ok((
-                name.clone(),
-                at.scope.text(value, &format!("{place}.{name}"))?,
-            ))
+            let place = format!("{place}.{name}");
+            let value = at.scope.text(value, &place)?;
+            let elsewhere = ELSEWHERE.iter().find(|(of, _)| of == name);
+            match elsewhere.filter(|_| !value.is_empty()) {
+                None => Ok((name.clone(), value)),
+                Some((_, what)) => {
+                    let message = format!(
+                        "the local cloud has no {what}, whose machines could not call it either: leave this empty, and let jobs run in `process` or `codebuild`"
+                    );
+                    Err(Error::template(place, message))
+                }
+            }
         })
         .collect()
 }
