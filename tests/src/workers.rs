@@ -40,6 +40,11 @@ impl Recipe {
         Self { server, ..self }
     }
 
+    /// The key that enrols the worker.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Starts the worker.
     pub fn start(&self) -> Worker {
         std::fs::create_dir_all(&self.folder).unwrap();
@@ -72,6 +77,11 @@ impl Worker {
     /// All that the worker, and those before it in the same folder, have said.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.said).unwrap()
+    }
+
+    /// The process of the worker.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills the worker without a warning.

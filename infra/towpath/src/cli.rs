@@ -8,7 +8,7 @@ use towpath_runner::Options;
 
 #[cfg(feature = "local")]
 use crate::{demo, deploy, dev, doctor};
-use crate::{remote, worker};
+use crate::{executors_check, remote, worker};
 
 /// Runs agent pipelines durably, with nothing to operate.
 #[derive(Parser)]
@@ -43,6 +43,9 @@ enum Command {
     Doctor(doctor::Options),
     /// Take missions on this machine: the steps of pipelines that say `on: { executor: [CAPABILITY] }`.
     Worker(worker::Options),
+    /// Look after executors: machines that dial in.
+    #[command(subcommand)]
+    Executors(Executors),
     /// Carry out one job in a build or container. What starts it there tells it which, by its environment.
     #[command(hide = true)]
     Runner,
@@ -53,6 +56,12 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum Executors {
+    /// Put an executor that has dialled in through what the contract asks of it, and name what it fails.
+    Check(executors_check::Check),
 }
 
 /// Does what the process's arguments ask.
@@ -69,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Put(options) => run(remote::put(options)),
         Command::Logs(options) => run(remote::logs(options)),
         Command::Worker(options) => run(worker::worker(options)),
+        Command::Executors(Executors::Check(options)) => run(executors_check::check(options)),
         #[cfg(feature = "local")]
         Command::Deploy(options) => run(deploy::deploy(options)),
         #[cfg(feature = "local")]

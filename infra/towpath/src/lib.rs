@@ -2,6 +2,7 @@
 //! Towpath on the local cloud and what deploys it.
 
 pub mod cli;
+pub mod executors_check;
 pub mod pipeline_file;
 pub mod remote;
 mod signals;

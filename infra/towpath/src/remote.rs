@@ -30,7 +30,15 @@ pub struct Server {
 const USUAL: &str = "http://127.0.0.1:7070";
 
 impl Server {
-    fn client(&self) -> Result<Client, String> {
+    /// The API at this address, if one is given.
+    pub(crate) fn at(self, url: Option<&str>) -> Self {
+        Self {
+            server: url.map(str::to_owned).or(self.server),
+            ..self
+        }
+    }
+
+    pub(crate) fn client(&self) -> Result<Client, String> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let server = self.server.clone().or_else(|| set("TOWPATH_SERVER"));
         let server = server.unwrap_or_else(|| USUAL.to_owned());
