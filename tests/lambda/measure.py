@@ -26,7 +26,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE_TARGET = 6.0  # MB, a failure
+# MB, a failure. What is deployed is built for aarch64; for x86_64 the same code is 1.18 times as large.
+SIZE_TARGETS = {"aarch64": 6.0, "x86_64": 7.1}
 MEMORY_TARGET = 25.0  # MB, shown
 MB = 1_000_000
 ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
@@ -173,8 +174,9 @@ def measure(name, folder, starts):
     if not binary.is_file():
         return {"function": name, "error": f"there is no {binary}"}
     row = {"function": name, "architecture": architecture(binary), "sizeMB": binary.stat().st_size / MB}
-    if row["sizeMB"] > SIZE_TARGET:
-        row["error"] = f"larger than {SIZE_TARGET:.0f} MB"
+    target = SIZE_TARGETS.get(row["architecture"], 0)
+    if row["sizeMB"] > target:
+        row["error"] = f"larger than {target} MB"
     if row["architecture"] != platform.machine() or sys.platform != "linux":
         under = emulator(row["architecture"]) if sys.platform == "linux" else None
         try:
@@ -210,7 +212,9 @@ def main():
     else:
         cells = "{:<18}{:<10}{:>12}{:>14}{:>18}{:>16}"
         print(cells.format("function", "for", "binary, MB", "at rest, MB", "with TLS, MB", "first poll, ms"))
-        target = (f"<= {SIZE_TARGET:.0f}", f"<= {MEMORY_TARGET:.0f}", f"<= {MEMORY_TARGET:.0f}")
+        sizes = {row["architecture"] for row in rows if "architecture" in row}
+        size = ", ".join(f"<= {SIZE_TARGETS.get(it, 0)}" for it in sorted(sizes))
+        target = (size, f"<= {MEMORY_TARGET:.0f}", f"<= {MEMORY_TARGET:.0f}")
         print(cells.format("(target)", "", *target, ""))
         for row in rows:
             get = row.get

@@ -10,6 +10,7 @@ pub mod gateway;
 mod judge;
 pub mod killed;
 mod rows;
+pub mod sockets;
 pub mod steps_of_death;
 pub mod story;
 mod traces;

@@ -14,6 +14,13 @@ pub struct Rows {
 }
 
 impl World {
+    /// Everything that is stored of executors, as text.
+    pub async fn executor_rows(&self) -> String {
+        let table = self.standing.cloud.output("ExecutorsTable").unwrap();
+        let scan = self.rows().db.scan().table_name(table);
+        format!("{:?}", scan.send().await.unwrap().items())
+    }
+
     /// The runs table.
     pub fn rows(&self) -> Rows {
         let environment = self.standing.cloud.aws_environment("operator");

@@ -18,6 +18,7 @@ mod models;
 mod python;
 mod races;
 mod runner;
+mod security;
 mod stops;
 mod ticks;
 mod told;

@@ -68,6 +68,60 @@ pub(crate) async fn dial(world: &World) {
     api(world, Method::GET, "/api/v1/executors", &Value::Null).await;
     removed(world, &one).await;
     silent(world).await;
+    by_socket(world).await;
+}
+
+/// An executor that dials in by a socket: it is pushed missions of runs and of callers, an answer, an end and what it did
+/// not acknowledge, and its socket is closed when another is opened and when it is removed.
+async fn by_socket(world: &World) {
+    let executor = Executor::register(world, 4, &["x-d"]).await;
+    let mut before = executor.connect(world).await.unwrap();
+    let mut socket = executor.connect(world).await.unwrap();
+    assert_eq!(before.next().await, None);
+    let none = json!({ "owned_mission_ids": [] });
+    socket.tell(world, "executor.resync", None, none).await;
+    let told = run(world, "pushed", "x-d").await;
+    let message = socket.heard("mission.dispatch").await;
+    let mission = id_of(&message).to_owned();
+    // Not acknowledged, it is pushed again.
+    for _ in 0..4 {
+        world.pass(Duration::from_secs(30)).await;
+        let ping = json!({ "event": "executor.ping", "executor_id": executor.id });
+        socket.say(&ping.to_string()).await;
+    }
+    socket.heard("mission.dispatch").await;
+    let question = json!({ "hitl_id": "q", "prompt": "which?" });
+    socket
+        .tell(world, "mission.hitl_required", Some(&mission), question)
+        .await;
+    let subject = world.asked(&told).await;
+    let path = format!("/runs/{told}/decisions/{subject}");
+    api(world, Method::POST, &path, &json!({ "choice": "that" })).await;
+    socket.heard("mission.hitl_responded").await;
+    world.stop(&told).await.done();
+    socket.heard("mission.aborted").await;
+    let aborted = json!({ "state": "aborted" });
+    socket
+        .tell(world, "mission.aborted", Some(&mission), aborted)
+        .await;
+    world.end(&told).await;
+    let body = json!({ "mission_id": "m-3", "objective": "o", "completion": "c" });
+    api(world, Method::POST, "/api/v1/sessions/mine/dispatch", &body).await;
+    socket.heard("mission.dispatch").await;
+    // A job's end over the socket, told to its run; and its answer, stored.
+    socket
+        .tell(world, "mission.completed", Some("m-3"), completed())
+        .await;
+    let done = run(world, "by-socket", "x-d").await;
+    let message = socket.heard("mission.dispatch").await;
+    let mission = id_of(&message).to_owned();
+    socket
+        .tell(world, "mission.completed", Some(&mission), completed())
+        .await;
+    assert_eq!(world.end(&done).await.summary.status, Status::Done);
+    let path = format!("/api/v1/executors/{}", executor.id);
+    api(world, Method::DELETE, &path, &Value::Null).await;
+    assert_eq!(socket.next().await, None);
 }
 
 /// A mission whose job is claimed as a runner claims it, and whose executor says itself how it ended.
