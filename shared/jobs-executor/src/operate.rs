@@ -132,12 +132,25 @@ impl Operator {
         id: &str,
         answer: &HitlResponsePayload,
     ) -> Result<MissionState, Refused> {
+        let mission = self.store_answer(workspace, id, answer).await?;
+        // Its run need not ask any more.
+        self.missions.tell_run(&mission).await;
+        Ok(mission.state)
+    }
+
+    /// Takes the answer, and brings it to the executor. Returns the mission as it then is.
+    pub(crate) async fn store_answer(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        answer: &HitlResponsePayload,
+    ) -> Result<MissionRecord, Refused> {
         let mut mission = self.missions.get(workspace, id).await?;
         for _ in 0..RACES {
             let hash = answer_hash(&answer.hitl_id);
             if let Some(stored) = self.ports.missions.answer(&mission, &hash).await? {
                 return match stored == answer.response {
-                    true => Ok(mission.state),
+                    true => Ok(mission),
                     false => Err(Refused::WrongState(format!(
                         "the question {} was answered differently before",
                         answer.hitl_id
@@ -188,9 +201,7 @@ impl Operator {
                 if let Some(executor) = executor {
                     self.delivery.push(&executor, &message).await;
                 }
-                // Its run need not ask any more, whoever has answered.
-                self.missions.tell_run(&after).await;
-                return Ok(after.state);
+                return Ok(after);
             }
             mission = self.missions.again(&mission).await?;
         }

@@ -236,7 +236,10 @@ impl Runtime for ExecutorRuntime {
             hitl_id: question.to_owned(),
             response: answer.to_owned(),
         };
-        let told = self.operator.answer(workspace, job.as_str(), &said).await;
+        let told = self
+            .operator
+            .store_answer(workspace, job.as_str(), &said)
+            .await;
         match told {
             // It does not ask this any more, or somebody else has answered.
             Ok(_) | Err(Refused::WrongState(_) | Refused::NotFound(_)) => Ok(()),
