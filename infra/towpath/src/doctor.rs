@@ -21,8 +21,8 @@ use crate::standing::OF_OUTPUTS;
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Examine the local cloud that keeps its records in this directory, and is up. Otherwise the deployment that the
-    /// environment names: AWS credentials, RUNS_TABLE, EXECUTORS_TABLE, OUTPUTS_BUCKET, STATE_MACHINE_ARN and
-    /// CODEBUILD_PROJECT.
+    /// environment names: AWS credentials, RUNS_TABLE, EXECUTORS_TABLE, OUTPUTS_BUCKET, STATE_MACHINE_ARN,
+    /// CODEBUILD_PROJECT and EXECUTOR_SOCKETS.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Examine the deployment of this stack.

@@ -234,12 +234,13 @@ fn temporary() -> Result<TempDir, Error> {
 }
 
 /// The variables that name what a deployment consists of, and the outputs of its stack that say so.
-pub(crate) const OF_OUTPUTS: [(&str, &str); 5] = [
+pub(crate) const OF_OUTPUTS: [(&str, &str); 6] = [
     ("RUNS_TABLE", "RunsTable"),
     ("EXECUTORS_TABLE", "ExecutorsTable"),
     ("OUTPUTS_BUCKET", "OutputsBucket"),
     ("STATE_MACHINE_ARN", "StateMachineArn"),
     ("CODEBUILD_PROJECT", "JobsProject"),
+    ("EXECUTOR_SOCKETS", "ExecutorSockets"),
 ];
 
 /// The environment in which an operator's commands reach this cloud: they break nothing on purpose.

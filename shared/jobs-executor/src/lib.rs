@@ -21,6 +21,7 @@ mod operate;
 mod place;
 mod registrar;
 mod runtime;
+mod seen;
 mod silence;
 mod sockets;
 mod view;
@@ -39,6 +40,7 @@ pub use missions::Missions;
 pub use operate::Operator;
 pub use registrar::{Identity, Proof, Registered, Registrar};
 pub use runtime::ExecutorRuntime;
+pub use seen::Seen;
 pub use silence::Silence;
 pub use sockets::{NoSockets, Pushed, Sockets};
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use towpath_aws::{Clients, Instrument};
 use towpath_clock::Clock;
-use towpath_engine::{BlockId, Head, JobId, JobRef, RunId, Timestamp, Wait, WorkspaceId};
+use towpath_engine::{BlockId, EXECUTOR, Head, JobId, JobRef, RunId, Timestamp, Wait, WorkspaceId};
+use towpath_executors::ExecutorId;
 use towpath_jobs::Runtime;
 use towpath_machine::{Executions, StepFunctions, driven_by, execution_name};
 use towpath_table::{DynamoTable, Scan};
@@ -76,6 +77,13 @@ pub enum Finding {
         /// The run.
         run: RunId,
     },
+    /// An executor with a socket on record that is closed.
+    ClosedSocket {
+        /// The executor.
+        executor: ExecutorId,
+        /// The connection that is closed.
+        connection: String,
+    },
     /// A record that this release cannot read.
     Unreadable {
         /// The record, and what is wrong with it.
@@ -121,6 +129,10 @@ impl fmt::Display for Finding {
             Self::LostLock { run } => write!(
                 f,
                 "{run} is live, but its block is not held by it: hold it again"
+            ),
+            Self::ClosedSocket { executor, .. } => write!(
+                f,
+                "the socket of the executor {executor} is closed, and on record as open: note that it is closed"
             ),
             Self::Unreadable { why } => write!(
                 f,
@@ -195,6 +207,7 @@ impl Doctor {
                 found.insert(Finding::Unreaped { job: job.job });
             }
         }
+        found.extend(self.of_executors(&heads).await?);
         let unreadable = survey.unreadable.into_iter();
         found.extend(unreadable.map(|why| Finding::Unreadable { why }));
         found.extend(of_locks(survey.locks, &heads));
@@ -241,8 +254,36 @@ impl Doctor {
                 }
                 _ => Ok(()),
             },
+            Finding::ClosedSocket { connection, .. } => {
+                let executors = ports.executors();
+                Ok(executors.registrar.disconnect(connection).await?)
+            }
             Finding::Unreadable { why } => Err(towpath_store::Error::Broken(why.clone()).into()),
         }
+    }
+
+    /// The findings about executors: their sockets, and missions that no run waits for.
+    async fn of_executors(&self, heads: &BTreeMap<RunId, Head>) -> Result<Vec<Finding>, Error> {
+        let ports = &self.outbox.ports;
+        let mut found = Vec::new();
+        for (workspace, executor) in ports.store.all_executors().await? {
+            let seen = ports.executors().seen(&workspace, &executor).await?;
+            let Some(seen) = seen else { continue };
+            if let Some(connection) = seen.closed_socket {
+                found.push(Finding::ClosedSocket {
+                    executor: executor.clone(),
+                    connection,
+                });
+            }
+            for job in seen.jobs {
+                if !self.wanted(&job, heads).await? {
+                    let runtime = EXECUTOR.to_owned();
+                    let job = JobRef { job, runtime };
+                    found.push(Finding::OrphanJob { job });
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Whether a run is waiting for this job.

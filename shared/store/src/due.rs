@@ -8,6 +8,8 @@ use crate::{Error, Store, index, keys, old_form};
 
 /// The number of shards of the due index: writes of one minute are spread over as many partitions.
 pub const DUE_SHARDS: u16 = 16;
+/// The most rows of a shard that are listed.
+const ALL: i32 = 10_000;
 
 /// Something that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,30 @@ const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
 impl Store {
+    /// The executors of every workspace. Each is looked at now and then, so the index of what is due has them all.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn all_executors(&self) -> Result<Vec<(WorkspaceId, ExecutorId)>, Error> {
+        let mut all = Vec::new();
+        for shard in 0..DUE_SHARDS {
+            let search = Search {
+                index: index::DUE,
+                partition: ("dueShard", keys::shard_name(shard)),
+                sort: "dueAt",
+                range: Range::All,
+                ascending: true,
+                limit: ALL,
+            };
+            for item in &self.executors.search(&search).await?.items {
+                if let Due::Executor(workspace, id) = DueRow::of_executors(Key::of(item)).due {
+                    all.push((workspace, id));
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// What is due in a shard at `now`, the longest overdue first. The index may lag behind: whoever
     /// acts on a row reads it first, and claims it by its condition. Of each table at most `limit`.
     ///

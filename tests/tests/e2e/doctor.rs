@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use towpath_engine::{JobId, Status};
 use towpath_service::Finding;
 use towpath_tests::World;
+use towpath_tests::executors::Executor;
 
 use super::{done, world};
 
@@ -124,5 +126,40 @@ async fn an_execution_and_a_job_that_no_run_has_are_named_and_stopped() {
         Status::Running,
         "the run itself is none of its business"
     );
+    world.standing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_is_closed_and_a_mission_that_no_run_has_are_named_and_mended() {
+    let world = world().await;
+    let executor = Executor::register(&world, 1, &["x-test"]).await;
+    let mut socket = executor.connect(&world).await.unwrap();
+    let none = json!({ "owned_mission_ids": [] });
+    socket.tell(&world, "executor.resync", None, none).await;
+    let yaml = "{ id: work, steps: [{ agentKind: coder, runtime: { kind: command, command: [x], on: { executor: [x-test] } } }] }";
+    let run = world.run(yaml).await;
+    let mission = socket.heard("mission.dispatch").await["mission_id"].clone();
+    assert_eq!(findings(&world).await, []);
+    // Its end is not told to the deployment.
+    forbid(&world, "ExecutorSocketFunction", "Missions");
+    socket.close().await;
+    let closed = async || {
+        let found = findings(&world).await;
+        matches!(&*found, [Finding::ClosedSocket { executor: of, .. }] if of.as_str() == executor.id)
+    };
+    world.when(Duration::from_millis(1), closed).await;
+    mend(&world).await;
+    assert_eq!(findings(&world).await, []);
+    // A mission that its run has forgotten.
+    let job: JobId = mission.as_str().unwrap().parse().unwrap();
+    let pk = run.to_string();
+    assert!(world.rows().get(&pk, "NOW#HEAD").await.is_some());
+    world.rows().delete(&pk, "NOW#HEAD").await;
+    let orphan = |it: &Finding| matches!(it, Finding::OrphanJob { job: of } if of.job == job);
+    let found = findings(&world).await;
+    assert!(found.iter().any(orphan), "{found:?}");
+    mend(&world).await;
+    let found = findings(&world).await;
+    assert!(!found.iter().any(orphan), "{found:?}");
     world.standing.stop().await;
 }
