@@ -5,6 +5,7 @@
 mod ecs;
 mod fly;
 mod machines;
+mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
