@@ -63,6 +63,14 @@ impl Chance {
         })
     }
 
+    /// Does something during which no fault happens.
+    pub(crate) async fn kindly<T>(&self, work: impl Future<Output = T>) -> T {
+        let faults = self.with(|state| std::mem::take(&mut state.faults));
+        let done = work.await;
+        self.with(|state| state.faults = faults);
+        done
+    }
+
     /// From now on no fault happens.
     pub(crate) fn be_kind(&self) {
         self.with(|state| state.faults = 0);

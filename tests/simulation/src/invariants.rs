@@ -67,6 +67,38 @@ pub(crate) fn change(key: &Key, before: Option<&Item>, after: Option<&Item>) -> 
     }
 }
 
+/// Whether a mission is over, by its record.
+pub(crate) fn mission_is_over(mission: &Item) -> bool {
+    matches!(
+        text(mission, "state").as_str(),
+        "done" | "failed" | "aborted"
+    )
+}
+
+/// Checks the change of one item of the table of executors.
+///
+/// # Errors
+/// The broken invariants, in words.
+pub(crate) fn executors_change(
+    key: &Key,
+    before: Option<&Item>,
+    after: Option<&Item>,
+) -> Result<(), String> {
+    let (Some(before), Some(after)) = (before, after) else {
+        return Ok(());
+    };
+    if key.pk.contains("#mission#") && key.sk == "MISSION" && mission_is_over(before) {
+        let (was, is) = (text(before, "state"), text(after, "state"));
+        if was != is {
+            return Err(format!("a mission that was {was} is {is}"));
+        }
+    }
+    if before.contains_key("end") && before.get("end") != after.get("end") {
+        return Err("a job ended twice".to_owned());
+    }
+    Ok(())
+}
+
 /// Whether the counters of a step are within their budgets.
 fn budgets(step: &Item) -> Result<(), String> {
     let map = |name: &str| step.get(name).and_then(|value| value.as_m().ok());

@@ -13,6 +13,7 @@
 //! To add an actor, add an event to `World::event`; to add something that must hold, add it to `invariants`.
 
 mod chance;
+mod executors;
 mod invariants;
 mod jobs;
 mod machine;
@@ -31,6 +32,8 @@ pub struct Told {
     pub events: u64,
     /// The number of faults among them.
     pub faults: u32,
+    /// The number of missions that executors were given and have ended.
+    pub missions: u64,
     /// The violation of an invariant, with the events that led there.
     pub violation: Option<String>,
 }
@@ -57,6 +60,7 @@ pub fn run(seed: u64) -> Told {
         Told {
             events,
             faults,
+            missions: world.missions(),
             violation: world.violation(),
         }
     })

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use towpath_table::{Error, Found, Item, Key, MemoryTable, Search, Table, Write};
 
 use crate::chance::Chance;
-use crate::invariants;
 use crate::trace::Trace;
 
 /// A table in memory whose calls fail, are lost, or meet others.
@@ -15,18 +14,23 @@ pub(crate) struct FaultyTable {
     inner: MemoryTable,
     chance: Chance,
     trace: Trace,
+    rule: Rule,
 }
+
+/// What must hold of each change of one item.
+pub(crate) type Rule = fn(&Key, Option<&Item>, Option<&Item>) -> Result<(), String>;
 
 /// A call fails once in so many.
 const FAULTS: u64 = 60;
 
 impl FaultyTable {
-    /// An empty table.
-    pub(crate) fn new(chance: Chance, trace: Trace) -> Self {
+    /// An empty table, of whose changes this must hold.
+    pub(crate) fn new(chance: Chance, trace: Trace, rule: Rule) -> Self {
         Self {
             inner: MemoryTable::default(),
             chance,
             trace,
+            rule,
         }
     }
 
@@ -131,7 +135,7 @@ impl Table for FaultyTable {
                 names.join(" ")
             ));
             for ((key, before), after) in keys.iter().zip(&before).zip(&after) {
-                if let Err(what) = invariants::change(key, before.as_ref(), after.as_ref()) {
+                if let Err(what) = (self.rule)(key, before.as_ref(), after.as_ref()) {
                     self.trace.violated(format!("{key}: {what}"));
                 }
             }

@@ -9,12 +9,14 @@ use towpath_api_types::{RestartRun, RunView, StartRun, StopRun};
 use towpath_clock::Clock;
 use towpath_engine::{Answer, Block, Pipeline, RunId, Status, StepIndex};
 use towpath_jobs::{Registry, Runtime};
+use towpath_jobs_executor::{Executors, Ports as ExecutorPorts};
 use towpath_jobs_simulated::SimulatedRuntime;
 use towpath_service::{App, Caller, News, NoSockets, Ports, Random, Vault};
 use towpath_store::{Idempotency, MemoryObjects, Store};
-use towpath_table::{Item, Key, MemoryTable, integer, text};
+use towpath_table::{Item, Key, integer, text};
 
 use crate::chance::{Chance, mortal};
+use crate::executors::{CAPABILITY, Fleet};
 use crate::invariants;
 use crate::jobs::MemoryJobs;
 use crate::machine::{MOMENT, MemoryMachine};
@@ -23,7 +25,7 @@ use crate::trace::Trace;
 use crate::work::Work;
 
 /// The pipelines of every world.
-fn pipelines() -> [serde_json::Value; 3] {
+fn pipelines() -> [serde_json::Value; 4] {
     let process = json!({ "kind": "process", "command": ["work"] });
     let probe = json!({ "kind": "command", "command": ["look"] });
     [
@@ -42,7 +44,17 @@ fn pipelines() -> [serde_json::Value; 3] {
             { "agentKind": "coder", "runtime": process },
             { "agentKind": "coder", "requiresApproval": true, "runtime": process },
         ]}),
+        json!({ "id": "away", "steps": [
+            { "agentKind": "coder", "runtime": mission(false) },
+            { "agentKind": "coder", "requiresApproval": true, "runtime": mission(true) },
+            { "agentKind": "coder", "runtime": process },
+        ]}),
     ]
+}
+
+/// A step that an executor carries out; only one that is resumable if it runs long.
+fn mission(long: bool) -> serde_json::Value {
+    json!({ "kind": "command", "command": ["work"], "on": { "executor": [CAPABILITY] }, "longRunning": long })
 }
 
 const BLOCKS: [&str; 3] = ["one", "two", "three"];
@@ -60,16 +72,18 @@ struct Promises {
 /// A simulated world.
 #[derive(Clone)]
 pub struct World {
-    chance: Chance,
-    trace: Trace,
-    clock: Clock,
+    pub(crate) chance: Chance,
+    pub(crate) trace: Trace,
+    pub(crate) clock: Clock,
     work: Work,
     table: FaultyTable,
     machine: MemoryMachine,
     jobs: MemoryJobs,
-    app: App,
-    caller: Caller,
+    pub(crate) app: App,
+    pub(crate) caller: Caller,
     promises: Arc<Mutex<Promises>>,
+    executors: FaultyTable,
+    fleet: Fleet,
 }
 
 impl World {
@@ -77,16 +91,28 @@ impl World {
     pub async fn new(seed: u64, faults: u32) -> Self {
         let chance = Chance::new(seed, faults);
         let (trace, clock, work) = (Trace::default(), Clock::manual(BEGINNING), Work::default());
-        let table = FaultyTable::new(chance.clone(), trace.clone());
+        let table = FaultyTable::new(chance.clone(), trace.clone(), invariants::change);
+        let rule = invariants::executors_change;
+        let executors = FaultyTable::new(chance.clone(), trace.clone(), rule);
         let machine =
             MemoryMachine::new(chance.clone(), trace.clone(), clock.clone(), work.clone());
         let jobs = MemoryJobs::new(chance.clone(), trace.clone(), clock.clone(), work.clone());
         let store = Store::new(
             Arc::new(table.clone()),
-            Arc::new(MemoryTable::default()),
+            Arc::new(executors.clone()),
             Arc::new(MemoryObjects::default()),
         );
-        let runtimes: [Arc<dyn Runtime>; 2] = [Arc::new(jobs.clone()), Arc::new(SimulatedRuntime)];
+        let missions = Executors::new(ExecutorPorts::new(
+            &store,
+            Arc::new(NoSockets),
+            Arc::new(News::Nowhere),
+            clock.clone(),
+        ));
+        let runtimes: [Arc<dyn Runtime>; 3] = [
+            Arc::new(jobs.clone()),
+            Arc::new(SimulatedRuntime),
+            Arc::new(missions.runtime()),
+        ];
         let app = App::with(
             Ports {
                 store,
@@ -119,8 +145,11 @@ impl World {
                 name: "somebody".to_owned(),
             },
             promises: Arc::default(),
+            executors,
+            fleet: Fleet::default(),
         };
         world.furnish().await;
+        world.chance.kindly(world.fleet.dial_in(&world)).await;
         world
     }
 
@@ -152,6 +181,17 @@ impl World {
     /// The number of events, and of faults among them.
     pub fn counts(&self) -> (u64, u32) {
         (self.trace.count(), self.chance.injected())
+    }
+
+    /// The number of missions that executors have had, and that are over.
+    pub fn missions(&self) -> u64 {
+        self.executors.look(|items| {
+            let over = items.iter().filter(|(key, item)| {
+                let had = key.sk == "MISSION" && item.contains_key("executor");
+                had && invariants::mission_is_over(item)
+            });
+            over.count() as u64
+        })
     }
 
     fn promised<T>(&self, f: impl FnOnce(&mut Promises) -> T) -> T {
@@ -206,7 +246,8 @@ impl World {
 
     /// One event.
     fn event(&self) {
-        match self.chance.below(16) {
+        match self.chance.below(22) {
+            16..=21 => self.fleet.act(self),
             0 | 1 => self.start(),
             2..=5 => self.answer(),
             6 => self.stop(),
@@ -233,7 +274,7 @@ impl World {
         });
     }
 
-    fn spawn<F>(&self, task: impl FnOnce(Self) -> F)
+    pub(crate) fn spawn<F>(&self, task: impl FnOnce(Self) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -247,7 +288,11 @@ impl World {
     fn start(&self) {
         let ask = StartRun {
             block_id: self.chance.pick(&BLOCKS).parse().unwrap(),
-            pipeline_id: self.chance.pick(&["code", "gate", "asks"]).parse().unwrap(),
+            pipeline_id: self
+                .chance
+                .pick(&["code", "gate", "asks", "away"])
+                .parse()
+                .unwrap(),
             replace: self.chance.one_in(3),
         };
         let key = format!("{}-{}", ask.block_id, self.chance.below(6));
@@ -364,6 +409,7 @@ impl World {
             }
             self.answer_all().await;
             self.jobs.hurry();
+            self.fleet.hurry(self);
             let now = self.clock.now_ms();
             let next = self.next().unwrap_or(now).max(now) + 1000;
             self.pass(next - now);
@@ -404,6 +450,12 @@ impl World {
             });
             left.map(|(key, _)| key.to_string()).collect()
         });
+        left.extend(self.executors.look(|items| {
+            let live = items
+                .iter()
+                .filter(|(key, item)| key.sk == "MISSION" && !invariants::mission_is_over(item));
+            live.map(|(key, _)| key.to_string()).collect::<Vec<_>>()
+        }));
         left.extend(self.machine.running_now());
         left.extend(self.jobs.live().iter().map(ToString::to_string));
         left

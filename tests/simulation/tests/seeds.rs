@@ -8,7 +8,7 @@ fn two_thousand_seeds_hold() {
     // Two at a time: the machines that this runs on have two cores.
     let half = |first: u64| {
         std::thread::spawn(move || {
-            let (mut events, mut faults) = (0, 0);
+            let (mut events, mut faults, mut missions) = (0, 0, 0);
             for seed in (first..SEEDS).step_by(2) {
                 let told = simulation::run(seed);
                 assert_eq!(
@@ -18,13 +18,16 @@ fn two_thousand_seeds_hold() {
                 );
                 events += told.events;
                 faults += told.faults;
+                missions += told.missions;
             }
-            (events, faults)
+            (events, faults, missions)
         })
     };
     let told = [half(0), half(1)].map(|half| half.join().unwrap());
     let (events, faults) = (told[0].0 + told[1].0, told[0].1 + told[1].1);
-    println!("{SEEDS} seeds: {events} events, {faults} faults");
+    let missions = told[0].2 + told[1].2;
+    println!("{SEEDS} seeds: {events} events, {faults} faults, {missions} missions");
+    assert!(missions > SEEDS / 2, "executors have hardly anything to do");
     assert!(
         u64::from(faults) > 10 * SEEDS,
         "it is too kind a world: {faults} faults"
