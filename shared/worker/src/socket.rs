@@ -243,8 +243,11 @@ async fn pump(
     };
     let receive = async {
         while let Some(Ok(message)) = stream.next().await {
-            let Message::Text(text) = message else {
-                continue;
+            let text = match message {
+                Message::Text(text) => text,
+                // What comes after it is nothing but the end of the connection, which may take its time.
+                Message::Close(_) => return,
+                _ => continue,
             };
             // What is not JSON is the gateway's own word on a message that failed; who waits for it tells it in another way.
             let Ok(message) = serde_json::from_str::<Value>(&text) else {

@@ -14,6 +14,7 @@ mod human;
 mod input;
 mod jobs;
 mod listings;
+mod looked_after;
 mod models;
 mod python;
 mod races;
