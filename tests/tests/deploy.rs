@@ -58,6 +58,7 @@ impl Machine {
             "OutputsBucket",
             "StateMachineArn",
             "JobsProject",
+            "ExecutorSockets",
             "FirstKeySecretArn",
         ];
         let outputs = names
