@@ -23,7 +23,7 @@ pub use extension::*;
 pub use messages::*;
 pub use mission::{IllegalTransition, MissionState, Operation};
 pub use number::{Count, Integer, Percent};
-pub use schema::schema;
+pub use schema::{SCHEMA, schema};
 pub use select::{Candidate, Isolation, NobodyFits, Selected, select};
 pub use text::{Capability, ExecutorId, Instant, MissionId, SpecVersion};
 pub use validate::{

@@ -10,7 +10,11 @@ use crate::{
     RegisterResponse, SocketMessage,
 };
 
-/// The JSON Schema of every message of the contract, under `$defs`.
+/// The JSON Schema of every message of the contract, as it is served: what [`schema`] derives, kept in a file, so that a
+/// function need not link what derives it.
+pub const SCHEMA: &str = include_str!("../schema.json");
+
+/// Derives the JSON Schema of every message of the contract, under `$defs`.
 pub fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12();
     let mut generator = settings.into_generator();

@@ -338,6 +338,20 @@ fn messages_are_judged_as_the_reference_does_but_for_the_listed_differences() {
 }
 
 #[test]
+fn the_schema_that_is_served_is_the_one_that_is_derived() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schema.json");
+    let derived = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+    if std::env::var_os("TOWPATH_WRITE_SCHEMA").is_some() {
+        std::fs::write(path, &derived).unwrap();
+    }
+    let served = std::fs::read_to_string(path).unwrap();
+    assert!(
+        served == derived,
+        "the messages have changed: write schema.json anew with TOWPATH_WRITE_SCHEMA=1, and look at the difference"
+    );
+}
+
+#[test]
 fn the_schema_that_is_published_says_what_the_validators_do() {
     let reasons = compare(&schema(), |message| {
         let event = message.get("event").and_then(Value::as_str)?;

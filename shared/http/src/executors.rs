@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -167,8 +167,9 @@ async fn list(
     Ok(Json(app.executors.registrar.list(&caller.workspace).await?))
 }
 
-async fn schema() -> Json<Value> {
-    Json(towpath_executors::schema())
+async fn schema() -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, "application/schema+json")];
+    (kind, towpath_executors::SCHEMA)
 }
 
 async fn executor(
