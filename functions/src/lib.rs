@@ -15,6 +15,8 @@ pub use towpath_http::admin;
 pub use towpath_http::answers as resolve_decision;
 /// `events`: the events of runs, streamed over HTTP.
 pub use towpath_http::events;
+/// `executors`: executors and their missions, over HTTP.
+pub use towpath_http::executors;
 /// `poll`: the polls of executors, over HTTP.
 pub use towpath_http::poll;
 /// `api`: definitions and runs, over HTTP.

@@ -45,6 +45,7 @@ ANSWERS = {
     "api": status(401),
     "resolve-decision": status(401),
     "runner": status(401),
+    "executors": status(401),
     "poll": status(401),
     "executor-socket": status(401),
     "admin": status(401),

@@ -163,10 +163,11 @@ pub(crate) fn all(shared: &Shared) -> Functions {
             Box::pin(towpath_functions::executor_socket::handle(app, event))
         }),
     ];
-    let routers: [(&str, Route); 6] = [
+    let routers: [(&str, Route); 7] = [
         ("AdminFunction", towpath_functions::admin),
         ("EventsFunction", towpath_functions::events),
         ("ApiFunction", towpath_functions::api),
+        ("ExecutorsFunction", towpath_functions::executors),
         ("PollFunction", towpath_functions::poll),
         ("RunnerFunction", towpath_functions::runner),
         (

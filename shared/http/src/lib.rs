@@ -1,7 +1,8 @@
 //! The public HTTP API.
 //!
 //! A router for each function: [`router`] for everything that is asked about definitions and runs, [`answers`] for every
-//! answer of a human, [`admin`] for what only an administrator does, [`events`] for streams, [`runner`] for the runners of jobs, which have tokens of their own. Each other request needs an API key; the workspace comes from the key, never from
+//! answer of a human, [`executors`] for executors and their missions, [`poll`] for those that wait for missions, [`admin`] for what only an
+//! administrator does, [`events`] for streams, [`runner`] for the runners of jobs, which have tokens of their own. Each other request needs an API key; the workspace comes from the key, never from
 //! the request, and what is another workspace's is not found.
 
 mod access;
@@ -32,9 +33,14 @@ use crate::problem::No;
 /// The most a request's body may be, in bytes.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Definitions, to be read, runs, executors and missions.
+/// Definitions, to be read, and runs.
 pub fn router(app: App) -> Router {
-    finish(routes::routes().merge(executors::routes()), app)
+    finish(routes::routes(), app)
+}
+
+/// Executors and missions.
+pub fn executors(app: App) -> Router {
+    finish(executors::routes(), app)
 }
 
 /// Everything that only an administrator does: definitions, API keys, secrets for agents.

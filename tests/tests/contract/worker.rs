@@ -53,7 +53,7 @@ impl Worker {
         });
         let functions = [
             ("RunnerFunction", runner),
-            ("ApiFunction", factory(towpath_functions::api)),
+            ("ExecutorsFunction", factory(towpath_functions::executors)),
             ("PollFunction", factory(towpath_functions::poll)),
         ];
         let options = Options {
