@@ -153,12 +153,9 @@ impl Inbox {
         if self.kept.is_empty() {
             return Ok(());
         }
-        let message = json!({
-            "event": "executor.ack",
-            "executor_id": self.link.executor(),
-            "ids": self.kept,
-        });
-        if self.link.say(message).await.is_some() {
+        let mut message = self.link.message("executor.ack");
+        message.insert("ids".to_owned(), json!(self.kept));
+        if self.link.say(&Value::Object(message)).await.is_some() {
             self.kept.clear();
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use towpath_auth::Secret;
 use towpath_client::Client;
 use towpath_executors::{Instant, RegisterResponse};
@@ -123,44 +123,75 @@ impl Link {
     }
 
     /// Sends a message over the socket. `None`: there is no socket, or no answer.
-    pub(crate) async fn say(&self, mut message: Value) -> Option<Verdict> {
+    pub(crate) async fn say(&self, message: &Value) -> Option<Verdict> {
         let line = self.line()?;
-        let id = new_uuid().ok()?;
-        message.as_object_mut()?.insert("id".to_owned(), json!(id));
-        line.tell(&id, &message).await
+        let id = message.get("id").and_then(Value::as_str)?;
+        line.tell(id, message).await
     }
 
-    /// Tells an event, over the socket or else over HTTP.
+    /// A message of the worker, with an id: told twice, by whatever way, it is the same message.
+    pub(crate) fn message(&self, event: &str) -> Map<String, Value> {
+        let mut message = Map::from_iter([
+            ("event".to_owned(), json!(event)),
+            ("executor_id".to_owned(), json!(self.0.executor)),
+        ]);
+        // Without one it is told over HTTP, which needs none.
+        if let Ok(id) = new_uuid() {
+            message.insert("id".to_owned(), json!(id));
+        }
+        message
+    }
+
+    fn event(&self, event: &str, mission: Option<&str>, data: Value) -> Value {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
+        let mut message = self.message(event);
+        message.insert("ts".to_owned(), json!(Instant::of_ms(now)));
+        message.insert("data".to_owned(), data);
+        if let Some(mission) = mission {
+            message.insert("mission_id".to_owned(), json!(mission));
+        }
+        Value::Object(message)
+    }
+
+    /// Tells an event once, over the socket or else over HTTP.
     pub(crate) async fn tell(
         &self,
         event: &str,
         mission: Option<&str>,
         data: Value,
     ) -> Result<Verdict, Lost> {
-        let message = self.event(event, mission, data);
-        // Told twice it is the same event.
-        if let Some(verdict) = self.say(message.clone()).await {
-            return Ok(verdict);
-        }
-        self.post(&[message]).await
+        self.deliver(&[self.event(event, mission, data)]).await
     }
 
-    /// Tells events of a mission in one request, in their order, until they are taken or do not count.
-    pub(crate) async fn tell_all(&self, mission: &str, events: &[(&str, Value)]) {
-        let events = events.iter();
+    /// Tells events of a mission, in their order, until they are taken or do not count.
+    pub(crate) async fn tell_surely(&self, mission: &str, events: &[(&str, Value)]) {
         let messages: Vec<Value> = events
+            .iter()
             .map(|(event, data)| self.event(event, Some(mission), data.clone()))
             .collect();
         let mut pause = Pause::default();
         loop {
-            match self.post(&messages).await {
+            match self.deliver(&messages).await {
                 Ok(Verdict::Taken) => return,
                 Ok(Verdict::Refused(why)) | Err(Lost::Refused(why)) => {
-                    return note(&format!("{mission}: its begin does not count: {why}"));
+                    let names: Vec<_> = events.iter().map(|(event, _)| *event).collect();
+                    let names = names.join(", ");
+                    return note(&format!("{mission}: {names} does not count: {why}"));
                 }
                 Err(Lost::NoAnswer(_)) => tokio::time::sleep(pause.next()).await,
             }
         }
+    }
+
+    /// Delivers messages: one over the socket if there is one, several in one request.
+    async fn deliver(&self, messages: &[Value]) -> Result<Verdict, Lost> {
+        if let [message] = messages
+            && let Some(verdict) = self.say(message).await
+        {
+            return Ok(verdict);
+        }
+        self.post(messages).await
     }
 
     async fn post(&self, messages: &[Value]) -> Result<Verdict, Lost> {
@@ -169,35 +200,6 @@ impl Link {
         let answer = send(&self.0.client, Method::POST, &path, &self.token(), &body).await?;
         let refused = answer.pointer("/refused/0/message").and_then(Value::as_str);
         Ok(refused.map_or(Verdict::Taken, |why| Verdict::Refused(why.to_owned())))
-    }
-
-    fn event(&self, event: &str, mission: Option<&str>, data: Value) -> Value {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
-        let mut message = json!({
-            "event": event,
-            "executor_id": self.0.executor,
-            "ts": Instant::of_ms(now),
-            "data": data,
-        });
-        if let (Some(message), Some(mission)) = (message.as_object_mut(), mission) {
-            message.insert("mission_id".to_owned(), json!(mission));
-        }
-        message
-    }
-
-    /// Tells an event of a mission until it is taken, or does not count.
-    pub(crate) async fn tell_surely(&self, event: &str, mission: &str, data: &Value) {
-        let mut pause = Pause::default();
-        loop {
-            match self.tell(event, Some(mission), data.clone()).await {
-                Ok(Verdict::Taken) => return,
-                Ok(Verdict::Refused(why)) | Err(Lost::Refused(why)) => {
-                    return note(&format!("{mission}: {event} does not count: {why}"));
-                }
-                Err(Lost::NoAnswer(_)) => tokio::time::sleep(pause.next()).await,
-            }
-        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Mission {
                 ("mission.started", json!({ "state": "running" })),
                 ("mission.progress", json!({ "phase": "running" })),
             ];
-            self.link.tell_all(&self.id, &begun).await;
+            self.link.tell_surely(&self.id, &begun).await;
             let _ = std::fs::write(&began, b"");
         }
         let job = self.dispatch.pointer("/metadata/towpath/job");
@@ -68,7 +68,7 @@ impl Mission {
     }
 
     async fn tell(&self, event: &str, data: Value) {
-        self.link.tell_surely(event, &self.id, &data).await;
+        self.link.tell_surely(&self.id, &[(event, data)]).await;
     }
 
     fn runtime(&self) -> ProcessRuntime {

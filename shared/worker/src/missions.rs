@@ -132,9 +132,8 @@ impl Missions {
             // It is over, or never came: nothing works on it.
             if let Orders::Stop(_) = orders {
                 let data = json!({ "state": "aborted", "reason": "nothing works on it" });
-                self.link
-                    .tell_surely("mission.aborted", mission, &data)
-                    .await;
+                let events = [("mission.aborted", data)];
+                self.link.tell_surely(mission, &events).await;
             }
             return;
         };
