@@ -8,9 +8,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use towpath_service::{App, Error, ExecutorRefused, Reply};
 
-/// The scheme of the header that carries a token.
-const BEARER: &str = "bearer ";
-
 /// What happened to a socket.
 enum SocketEvent {
     /// An executor asks to be let in.
@@ -53,7 +50,8 @@ enum EventType {
     Disconnect,
 }
 
-/// Takes one event of a socket. The status code decides whether a socket is opened; elsewhere nobody reads it.
+/// Handles one event of a WebSocket connection: `$connect`, `$disconnect` or a message. Returns the answer for API Gateway,
+/// which uses the status code of a `$connect` event only.
 ///
 /// # Errors
 /// If the records cannot be reached. A client whose message fails so is told by the gateway, and sends it again.
@@ -95,7 +93,7 @@ fn read(gateway: Gateway) -> SocketEvent {
             let header = header
                 .into_iter()
                 .find(|(name, _)| name.eq_ignore_ascii_case("authorization"))
-                .and_then(|(_, value)| bearer(&value));
+                .and_then(|(_, value)| towpath_auth::bearer(&value).map(str::to_owned));
             SocketEvent::Connect {
                 executor: query.remove("executor").unwrap_or_default(),
                 token: header.or(query.remove("token")).unwrap_or_default(),
@@ -103,14 +101,6 @@ fn read(gateway: Gateway) -> SocketEvent {
             }
         }
     }
-}
-
-/// The token of an `Authorization` header.
-fn bearer(value: &str) -> Option<String> {
-    let (scheme, token) = value.split_at_checked(BEARER.len())?;
-    scheme
-        .eq_ignore_ascii_case(BEARER)
-        .then(|| token.trim().to_owned())
 }
 
 /// Takes a message, and answers it over the socket: the gateway hands no answer back.

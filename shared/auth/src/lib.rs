@@ -88,6 +88,14 @@ credential!(
     NotAToken, "an executor's token is twx_ and 43 characters"
 );
 
+/// The token of an `Authorization: Bearer …` header, by the header's value.
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    // The scheme's case means nothing (RFC 9110, section 11.1).
+    let is_bearer = scheme.eq_ignore_ascii_case("Bearer");
+    is_bearer.then(|| token.trim())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

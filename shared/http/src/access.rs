@@ -39,10 +39,7 @@ fn scope(number: u8) -> Scope {
 
 /// The token of a request's `Authorization: Bearer`.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    // The scheme's case means nothing (RFC 9110, section 11.1).
-    let bearer = scheme.eq_ignore_ascii_case("Bearer");
-    bearer.then(|| token.trim())
+    towpath_auth::bearer(headers.get(AUTHORIZATION)?.to_str().ok()?)
 }
 
 impl<const SCOPE: u8> FromRequestParts<Arc<App>> for Holder<SCOPE> {

@@ -269,7 +269,8 @@ async fn events(
     for (index, message) in messages.iter().enumerate() {
         match app.executors.events.take(&identity.record, message).await {
             Ok(()) => {}
-            Err(Refused::Failed(error)) => return Err(error.into()),
+            // All are told again: those before have been taken, and then change nothing.
+            Err(error @ (Refused::Failed(_) | Refused::Busy)) => return Err(error.into()),
             Err(error) => refused.push(RefusedMessage {
                 index,
                 code: error.code(),
