@@ -11,7 +11,9 @@ use spec::Spec;
 use towpath_aws::{Build, BuildStatus, CodeBuild, CodeBuildError, StartBuild};
 use towpath_engine::{JobId, JobRef};
 use towpath_jobs::{CommandWork, JobRequest, StartError, Unreadable};
-use towpath_jobs_remote::{Cause, JOB, Order, Over, Seen, Substrate, Words};
+use towpath_jobs_remote::{
+    Cause, JOB, Order, Over, Seen, Substrate, Words, spec_from_value, spec_to_value,
+};
 
 /// The builds of a project. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -75,11 +77,11 @@ impl Substrate for Builds {
     }
 
     fn spec(&self, request: &JobRequest, work: &CommandWork) -> Result<Value, StartError> {
-        Spec::of(request, work).map(|spec| spec.to_value())
+        Spec::of(request, work).map(|spec| spec_to_value(&spec))
     }
 
     async fn start(&self, order: &Order<'_>) -> Result<String, StartError> {
-        let spec = Spec::read(order.spec)?;
+        let spec: Spec = spec_from_value(order.spec)?;
         let build = StartBuild {
             project: self.project.clone(),
             token: order.job.to_string(),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use towpath_engine::Resources;
 use towpath_jobs::{CommandWork, JobRequest, StartError};
 
@@ -53,16 +52,6 @@ impl Spec {
             compute_type: work.resources.as_ref().map(machine).transpose()?,
             timeout_minutes: whole(minutes + AROUND).max(SHORTEST),
             queued_timeout_minutes: whole(minutes).clamp(SHORTEST, LONGEST_WAIT),
-        })
-    }
-
-    pub(crate) fn to_value(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    pub(crate) fn read(value: &Value) -> Result<Self, StartError> {
-        Self::deserialize(value).map_err(|error| {
-            StartError::Unavailable(format!("the record of the job cannot be read: {error}"))
         })
     }
 }

@@ -17,7 +17,10 @@ use spec::Spec;
 use towpath_aws::{Ecs, EcsError, RunTask, Task, TaskDefinition};
 use towpath_engine::JobId;
 use towpath_jobs::{CommandWork, JobRequest, StartError, Unreadable};
-use towpath_jobs_remote::{API, Cause, Order, Over, Seen, Substrate, Words, bootstrap, hash};
+use towpath_jobs_remote::{
+    API, Cause, Order, Over, Seen, Substrate, Words, bootstrap, hash, spec_from_value,
+    spec_to_value,
+};
 
 /// The name of the only container of a task.
 const CONTAINER: &str = "job";
@@ -125,11 +128,11 @@ impl Substrate for Tasks {
 
     fn spec(&self, _: &JobRequest, work: &CommandWork) -> Result<Value, StartError> {
         let spec = Spec::of(work, self.settings.image.as_deref())?;
-        Ok(spec.to_value())
+        Ok(spec_to_value(&spec))
     }
 
     async fn start(&self, order: &Order<'_>) -> Result<String, StartError> {
-        let spec = Spec::read(order.spec)?;
+        let spec: Spec = spec_from_value(order.spec)?;
         let Some(api) = self.settings.api.clone() else {
             let why = "TOWPATH_API_BASE is not set, so that runners could not call".to_owned();
             return Err(StartError::Unavailable(why));

@@ -1,9 +1,9 @@
 //! What a job asks ECS for, as its record keeps it: a repeated start asks for the same.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use towpath_engine::Resources;
 use towpath_jobs::{CommandWork, StartError};
+use towpath_jobs_remote::{DEFAULT_RESOURCES, image};
 
 /// The sizes of Fargate: the units of processor, of 1/1024 each; the least and the most memory in MiB, and its steps.
 const SIZES: [(u32, u32, u32, u32); 6] = [
@@ -14,12 +14,6 @@ const SIZES: [(u32, u32, u32, u32); 6] = [
     (8 * 1024, 16 * 1024, 60 * 1024, 4 * 1024),
     (16 * 1024, 32 * 1024, 120 * 1024, 8 * 1024),
 ];
-
-/// What a command gets that does not say what it needs.
-const USUAL: Resources = Resources {
-    cpus: 2,
-    memory_mb: 4 * 1024,
-};
 
 /// What a job asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,25 +27,12 @@ pub(crate) struct Spec {
 
 impl Spec {
     pub(crate) fn of(work: &CommandWork, otherwise: Option<&str>) -> Result<Self, StartError> {
-        let image = work.image.as_deref().or(otherwise).ok_or_else(|| {
-            let why = "the runtime `ecs` needs an image: name one in the step's `image`, by digest, or set the stack's parameter JobImage";
-            StartError::Refused(why.to_owned())
-        })?;
-        let (cpu, memory_mb) = size(work.resources.as_ref().unwrap_or(&USUAL))?;
+        let image = image(work, otherwise, "ecs")?;
+        let (cpu, memory_mb) = size(work.resources.as_ref().unwrap_or(&DEFAULT_RESOURCES))?;
         Ok(Self {
-            image: image.to_owned(),
+            image,
             cpu,
             memory_mb,
-        })
-    }
-
-    pub(crate) fn to_value(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    pub(crate) fn read(value: &Value) -> Result<Self, StartError> {
-        Self::deserialize(value).map_err(|error| {
-            StartError::Unavailable(format!("the record of the job cannot be read: {error}"))
         })
     }
 }

@@ -16,7 +16,9 @@ use towpath_aws::{Secrets, Web};
 use towpath_clock::Clock;
 use towpath_engine::JobId;
 use towpath_jobs::{CommandWork, JobRequest, StartError, Unreadable};
-use towpath_jobs_remote::{API, Cause, Order, Over, Seen, Substrate, Words, bootstrap};
+use towpath_jobs_remote::{
+    API, Cause, Order, Over, Seen, Substrate, Words, bootstrap, spec_from_value, spec_to_value,
+};
 
 /// The address of the machines API.
 pub const URL: &str = "https://api.machines.dev";
@@ -92,11 +94,11 @@ impl Substrate for Machines {
 
     fn spec(&self, _: &JobRequest, work: &CommandWork) -> Result<Value, StartError> {
         let spec = Spec::of(work, self.settings.image.as_deref())?;
-        Ok(spec.to_value())
+        Ok(spec_to_value(&spec))
     }
 
     async fn start(&self, order: &Order<'_>) -> Result<String, StartError> {
-        let spec = Spec::read(order.spec)?;
+        let spec: Spec = spec_from_value(order.spec)?;
         let Some(api) = &self.settings.api else {
             let why = "TOWPATH_API_BASE is not set, so that runners could not call".to_owned();
             return Err(StartError::Unavailable(why));

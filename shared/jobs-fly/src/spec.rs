@@ -1,9 +1,9 @@
 //! What a job asks Fly.io for, as its record keeps it: a repeated start asks for the same.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use towpath_engine::Resources;
 use towpath_jobs::{CommandWork, StartError};
+use towpath_jobs_remote::{DEFAULT_RESOURCES, image};
 
 /// The sorts of machines: their name; how many processors one may have; the least and the most memory in MiB for each of
 /// them.
@@ -13,12 +13,6 @@ const SORTS: [(&str, &[u32], u32, u32); 2] = [
 ];
 /// Memory comes in steps of so many MiB.
 const STEP: u32 = 256;
-
-/// What a command gets that does not say what it needs.
-const USUAL: Resources = Resources {
-    cpus: 2,
-    memory_mb: 4 * 1024,
-};
 
 /// What a job asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,23 +32,10 @@ pub(crate) struct Guest {
 
 impl Spec {
     pub(crate) fn of(work: &CommandWork, otherwise: Option<&str>) -> Result<Self, StartError> {
-        let image = work.image.as_deref().or(otherwise).ok_or_else(|| {
-            let why = "the runtime `fly` needs an image: name one in the step's `image`, by digest, or set the stack's parameter JobImage";
-            StartError::Refused(why.to_owned())
-        })?;
+        let image = image(work, otherwise, "fly")?;
         Ok(Self {
-            image: image.to_owned(),
-            guest: guest(work.resources.as_ref().unwrap_or(&USUAL))?,
-        })
-    }
-
-    pub(crate) fn to_value(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    pub(crate) fn read(value: &Value) -> Result<Self, StartError> {
-        Self::deserialize(value).map_err(|error| {
-            StartError::Unavailable(format!("the record of the job cannot be read: {error}"))
+            image,
+            guest: guest(work.resources.as_ref().unwrap_or(&DEFAULT_RESOURCES))?,
         })
     }
 }

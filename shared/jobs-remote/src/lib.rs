@@ -17,6 +17,7 @@
 //! needs no machine to be found: where nothing has claimed the job, its record's end keeps everything from beginning.
 
 mod bootstrap;
+mod spec;
 mod substrate;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use towpath_jobs::{
 use towpath_store::{JobRecord, JobRecords, JobStop};
 
 pub use bootstrap::*;
+pub use spec::*;
 pub use substrate::*;
 
 /// The time for which a start code is good after its machine was last seen waiting.
