@@ -24,9 +24,9 @@ pub enum Said {
 /// A call that the gateway got.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Its headers, in small letters.
+    /// The headers of the request, with their names in lower case.
     pub headers: Vec<String>,
-    /// Its body.
+    /// The body of the request.
     pub body: Value,
 }
 

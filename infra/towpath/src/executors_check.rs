@@ -111,7 +111,7 @@ impl Seen {
     }
 }
 
-/// Prints a line. Nobody may be there to read it.
+/// Prints a line to standard output. A closed output is no error.
 fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

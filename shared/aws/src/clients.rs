@@ -50,7 +50,7 @@ pub struct Clients {
     pub secrets: Secrets,
     /// The client of CodeBuild, which starts, describes and stops builds.
     pub codebuild: CodeBuild,
-    /// ECS.
+    /// The client of ECS, which runs, describes and stops tasks.
     pub ecs: Ecs,
     /// The default event bus.
     pub event_bus: EventBus,

@@ -42,7 +42,7 @@ pub enum Error {
     Lost(String),
 }
 
-/// Makes connections.
+/// The connector of HTTP clients: plain, or with TLS where the URL is `https`.
 pub type Connector = HttpsConnector<HttpConnector>;
 
 /// Makes connections to the host of this URL, with TLS where it is `https`.

@@ -280,7 +280,7 @@ impl Registrar {
         }
     }
 
-    /// Closes a socket, whoever is at its other end.
+    /// Closes the WebSocket connection of this id. A failure is logged, and is no error.
     pub async fn hang_up(&self, connection: &str) {
         if let Err(Unreadable(why)) = self.ports.sockets.close(connection).await {
             tracing::warn!(connection, "a socket could not be closed: {why}");

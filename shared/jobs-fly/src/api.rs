@@ -15,7 +15,7 @@ use towpath_clock::Clock;
 const ATTEMPTS: u32 = 3;
 /// The pause before another attempt where Fly.io names none.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause that is waited out. Whoever is told to wait longer is told so.
+/// The longest `Retry-After` that a call waits for. A longer one ends the call with an error that says so.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The time that a machine has to stop before it is destroyed.
 const STOPPING: Duration = Duration::from_secs(5);

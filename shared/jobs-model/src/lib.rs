@@ -2,7 +2,7 @@
 //! completions API. For steps that need no tools.
 //!
 //! A model's job is an inline call: [`ModelRuntime::start`] makes it and returns its end. The gateway knows nothing of job
-//! ids, so a call whose caller dies is lost, and whoever takes over calls again: each such call may cost. Two things bound
+//! ids, so a call is lost if its function dies, and the next function makes another: each such call may cost. Two things bound
 //! that. An end is kept with the record of its job before it is returned, and who starts the job again is given it. And
 //! calls are counted before they are made: when [`CALLS_MAX`] of one job may have cost something and none was answered,
 //! the job fails.
@@ -195,7 +195,7 @@ impl ModelRuntime {
 /// A call as it is made, however often it is tried.
 struct Call<'a> {
     body: Bytes,
-    /// The texts of the call, which nobody is told of.
+    /// The prompt of the call. It must not appear in logs or errors.
     asked: String,
     key: Option<&'a Secret>,
     until: Instant,

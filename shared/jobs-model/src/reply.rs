@@ -11,7 +11,7 @@ pub(crate) const TEXT_MAX: usize = 4 * 1024 * 1024;
 /// The answer of a model, as far as it has come.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reply {
-    /// The text.
+    /// The text of the answer, as far as it has come.
     pub(crate) text: String,
     /// The model that answered, if the gateway says so.
     pub(crate) model: Option<String>,

@@ -87,7 +87,7 @@ impl Trouble {
         }
     }
 
-    /// Whether a call that the gateway had taken may have cost something that nobody told.
+    /// Whether the failed call may have cost something without its usage being known.
     pub(crate) fn may_have_cost(&self) -> bool {
         match self {
             Self::Down { .. } => true,

@@ -43,7 +43,7 @@ pub trait Substrate: Send + Sync {
 /// The words of a service, for messages to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Words {
-    /// The service.
+    /// The name of the service: `CodeBuild`, `ECS`, `Fly.io`.
     pub service: &'static str,
     /// The word for one machine: `build`, `task`, `machine`.
     pub machine: &'static str,

@@ -79,7 +79,7 @@ pub enum Finding {
     },
     /// An executor with a socket on record that is closed.
     ClosedSocket {
-        /// The executor.
+        /// The id of the executor.
         executor: ExecutorId,
         /// The connection that is closed.
         connection: String,
@@ -265,9 +265,10 @@ impl Doctor {
     /// The findings about executors: their sockets, and missions that no run waits for.
     async fn of_executors(&self, heads: &BTreeMap<RunId, Head>) -> Result<Vec<Finding>, Error> {
         let ports = &self.outbox.ports;
+        let executors = ports.executors();
         let mut found = Vec::new();
         for (workspace, executor) in ports.store.all_executors().await? {
-            let seen = ports.executors().seen(&workspace, &executor).await?;
+            let seen = executors.seen(&workspace, &executor).await?;
             let Some(seen) = seen else { continue };
             if let Some(connection) = seen.closed_socket {
                 found.push(Finding::ClosedSocket {

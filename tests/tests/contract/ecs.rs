@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::machines::{Machine, Machines};
 
-/// A cluster.
+/// An ECS cluster, behind a local server that speaks its API.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) url: String,

@@ -107,7 +107,7 @@ impl Sockets {
             && request.headers.contains_key(header::UPGRADE)
     }
 
-    /// Closes every connection, and admits none from now on. Nobody is told: the cloud that would be is going.
+    /// Closes every connection and accepts no more. No `$disconnect` event is sent: the cloud shuts down.
     pub(crate) fn close(&self) {
         self.open
             .lock()

@@ -30,7 +30,7 @@ use towpath_table::MemoryTable;
 
 use server::Server;
 
-/// 2026-01-01T00:00:00Z.
+/// The time at which the tests begin, 2026-01-01T00:00:00Z, in milliseconds since the epoch.
 const NEW_YEAR: u64 = 1_767_225_600_000;
 /// The longest time of a call, tries and all.
 const WHOLE: Duration = Duration::from_secs(250);
