@@ -2,6 +2,7 @@
 //! local cloud's functions and its CodeBuild, or a server that seems to be ECS or Fly.io, with real runners. What the jobs
 //! are to do comes from the test, and not from runs.
 
+mod commands;
 mod ecs;
 mod fly;
 mod machines;
@@ -9,11 +10,12 @@ mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use commands::Commands;
 use ecs::Cluster;
 use fly::FlyApp;
 use futures::future::BoxFuture;
@@ -21,11 +23,11 @@ use machines::{Machine, Machines};
 use serde_json::Value;
 use tempfile::TempDir;
 use towpath_clock::Clock;
-use towpath_engine::{Artifact, JobId, RunId, Simulated, StepIndex};
+use towpath_engine::{Artifact, JobId, Simulated, StepIndex};
 use towpath_jobs::testing::{Subject, contract};
 use towpath_jobs::{
-    CommandWork, JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError,
-    Started, Unreadable, Work, error_class,
+    JobRequest, JobSnapshot, JobStatus, LogPage, LogPosition, Runtime, StartError, Started,
+    Unreadable, Work, error_class,
 };
 use towpath_local::{Cloud, Factory, Functions, Options};
 use towpath_service::{App, Config, Manifests, RunnerRefused};
@@ -54,6 +56,8 @@ impl Manifests for Asked {
 struct Keeping {
     inner: Arc<dyn Runtime>,
     asked: Arc<Asked>,
+    /// What is asked of the runtime in place of what the contract asks.
+    prepare: fn(&JobRequest) -> JobRequest,
 }
 
 #[async_trait]
@@ -68,7 +72,7 @@ impl Runtime for Keeping {
 
     async fn start(&self, request: &JobRequest) -> Result<Started, StartError> {
         self.asked.keep(request);
-        self.inner.start(request).await
+        self.inner.start(&(self.prepare)(request)).await
     }
 
     async fn status(&self, job: &JobId) -> Result<Option<JobSnapshot>, Unreadable> {
@@ -79,9 +83,8 @@ impl Runtime for Keeping {
         self.inner.stop(job, grace).await
     }
 
-    /// Its jobs ask nothing while they are under way.
-    async fn answer(&self, _: &JobId, _: &str, _: &str) -> Result<(), Unreadable> {
-        Ok(())
+    async fn answer(&self, job: &JobId, question: &str, answer: &str) -> Result<(), Unreadable> {
+        self.inner.answer(job, question, answer).await
     }
 
     async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {
@@ -146,8 +149,7 @@ struct Bench {
     cloud: Cloud,
     service: Service,
     asked: Arc<Asked>,
-    dir: TempDir,
-    next: AtomicU32,
+    commands: Commands,
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_towpath-under-test");
@@ -208,8 +210,7 @@ impl Bench {
             cloud: Cloud::start(options).await.unwrap(),
             service,
             asked,
-            dir,
-            next: AtomicU32::new(1),
+            commands: Commands::new(dir, None),
         }
     }
 
@@ -256,27 +257,6 @@ impl Bench {
         assert_eq!(refused, Vec::<Value>::new());
         self.cloud.shutdown().await;
     }
-
-    fn trace(&self) -> PathBuf {
-        self.dir.path().join("trace")
-    }
-
-    fn command(&self, script: &str) -> Work {
-        let script = format!(
-            "echo \"$TOWPATH_JOB_ID\" >> {}; {script}",
-            self.trace().display()
-        );
-        Work::Command(CommandWork {
-            command: ["sh", "-c", &script].map(str::to_owned).into(),
-            env: BTreeMap::new(),
-            secrets: Vec::new(),
-            checkout: None,
-            events: None,
-            image: None,
-            resources: None,
-            executor: None,
-        })
-    }
 }
 
 #[async_trait]
@@ -309,20 +289,24 @@ impl Subject for Bench {
         let inner = remote.find(|it| it.kind() == self.service.kind());
         let inner = Arc::new(inner.unwrap());
         let asked = Arc::clone(&self.asked);
-        Arc::new(Keeping { inner, asked })
+        let prepare = JobRequest::clone;
+        Arc::new(Keeping {
+            inner,
+            asked,
+            prepare,
+        })
     }
 
     fn new_job(&self) -> JobId {
-        let run = RunId::from_ulid("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
-        JobId::derive(&run, self.next.fetch_add(1, Ordering::SeqCst))
+        self.commands.new_job()
     }
 
     fn answering(&self, output: &str) -> Work {
-        self.command(&format!("echo {output}"))
+        self.commands.answering(output)
     }
 
     fn failing(&self) -> Work {
-        self.command("echo 'it went wrong' >&2; exit 3")
+        self.commands.failing()
     }
 
     fn foreign(&self) -> Work {
@@ -330,35 +314,31 @@ impl Subject for Bench {
     }
 
     fn endless(&self) -> Option<Work> {
-        Some(self.command("sleep 1000"))
+        Some(self.commands.endless())
     }
 
     fn begun(&self, job: &JobId) -> usize {
-        let trace = std::fs::read_to_string(self.trace()).unwrap_or_default();
-        trace.lines().filter(|line| *line == job.as_str()).count()
+        self.commands.begun(job)
     }
 
     async fn ended(&self, job: &JobId) {
-        let runtime = self.runtime();
-        loop {
-            let status = runtime.status(job).await.unwrap();
-            if status.is_some_and(|it| it.status.is_final()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        commands::ended(self.runtime(), job).await;
     }
 }
 
-async fn keeps_the_contract(bench: Bench) {
-    // Side by side: each waits for its own job, and for its runner to hear of a stop.
-    let checks = contract(&bench);
+/// Side by side: each waits for its own job, and for its runner to hear of a stop.
+async fn every_check(subject: &dyn Subject) {
+    let checks = contract(subject);
     assert!(checks.len() >= 10);
     futures::future::join_all(checks.iter().map(|check| async {
         println!("{}", check.name);
-        check.run(&bench).await;
+        check.run(subject).await;
     }))
     .await;
+}
+
+async fn keeps_the_contract(bench: Bench) {
+    every_check(&bench).await;
     if !matches!(bench.service, Service::CodeBuild) {
         let jobs = bench.service.machines().jobs();
         let each_once = jobs.windows(2).all(|two| two[0] != two[1]);

@@ -1,29 +1,24 @@
 //! The runtime `executor`, with a real `towpath worker` that has dialled in.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use futures::future::BoxFuture;
 use serde_json::json;
-use tempfile::TempDir;
 use towpath_clock::Clock;
-use towpath_engine::{Artifact, JobId, RunId, Simulated};
-use towpath_jobs::testing::{Subject, contract};
-use towpath_jobs::{
-    CommandWork, ExecutorDemands, JobRequest, JobSnapshot, LogPage, LogPosition, Runtime,
-    StartError, Started, Unreadable, Work,
-};
+use towpath_engine::{JobId, Simulated, WorkspaceId};
+use towpath_jobs::testing::Subject;
+use towpath_jobs::{ExecutorDemands, JobRequest, Runtime, Work};
 use towpath_local::{Cloud, Factory, Functions, Options};
 use towpath_service::{App, Manifests};
 use towpath_store::Scope;
 
-use super::{Asked, PROGRAM, app};
+use super::commands::{self, Commands};
+use super::{Asked, Keeping, PROGRAM, app, every_check};
 
 const CAPABILITY: &str = "x-contract";
 
@@ -32,14 +27,7 @@ struct Worker {
     cloud: Cloud,
     child: Child,
     asked: Arc<Asked>,
-    dir: TempDir,
-    next: AtomicU32,
-}
-
-/// The runtime, which also keeps what it is asked for, and says which executors fit.
-struct OnWorker {
-    inner: Arc<dyn Runtime>,
-    asked: Arc<Asked>,
+    commands: Commands,
 }
 
 impl Worker {
@@ -76,7 +64,7 @@ impl Worker {
         let cloud = Cloud::start(options).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let access = operator(&cloud).access;
-        let workspace = "acme".parse().unwrap();
+        let workspace: WorkspaceId = "acme".parse().unwrap();
         let made = access.make_key(&workspace, "enrols", Scope::Enrol);
         let key = made.await.unwrap().0;
         let mut command = Command::new(PROGRAM);
@@ -85,38 +73,33 @@ impl Worker {
         command.arg(dir.path().join("worker"));
         command.env("TOWPATH_ENROLMENT_KEY", key.reveal());
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self {
+        let demands = ExecutorDemands {
+            capabilities: vec![CAPABILITY.to_owned()],
+            completion: None,
+            long_running: false,
+        };
+        let worker = Self {
             cloud,
             child: child.unwrap(),
             asked,
-            dir,
-            next: AtomicU32::new(1),
+            commands: Commands::new(dir, Some(demands)),
+        };
+        worker.dialled_in(&workspace).await;
+        worker
+    }
+}
+
+impl Worker {
+    /// Waits until the worker has dialled in.
+    async fn dialled_in(&self, workspace: &WorkspaceId) {
+        let registrar = operator(&self.cloud).executors.registrar;
+        loop {
+            let list = registrar.list(workspace).await.unwrap();
+            if list.executors.iter().any(|it| it.connected) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    }
-
-    fn trace(&self) -> PathBuf {
-        self.dir.path().join("trace")
-    }
-
-    fn command(&self, script: &str) -> Work {
-        let script = format!(
-            "echo \"$TOWPATH_JOB_ID\" >> {}; {script}",
-            self.trace().display()
-        );
-        Work::Command(CommandWork {
-            command: ["sh", "-c", &script].map(str::to_owned).into(),
-            env: BTreeMap::new(),
-            secrets: Vec::new(),
-            checkout: None,
-            events: None,
-            image: None,
-            resources: None,
-            executor: Some(ExecutorDemands {
-                capabilities: vec![CAPABILITY.to_owned()],
-                completion: None,
-                long_running: false,
-            }),
-        })
     }
 }
 
@@ -148,61 +131,16 @@ fn operator(cloud: &Cloud) -> App {
     app(&environment)
 }
 
-#[async_trait]
-impl Runtime for OnWorker {
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
-    }
-
-    fn asks_for_manifest(&self) -> bool {
-        self.inner.asks_for_manifest()
-    }
-
-    async fn start(&self, request: &JobRequest) -> Result<Started, StartError> {
-        self.asked.keep(request);
-        let mut request = request.clone();
-        request.context = json!({
-            "job": request.job, "run": request.job.run(), "workspace": request.workspace, "step": 0, "attempt": 1,
-            "role": "main", "agentKind": "coder", "pipeline": "contract", "isFinal": true,
-            "objective": { "block": "b", "title": "t", "description": "" }, "branch": "main",
-            "decisions": [], "outputs": [],
-        });
-        // The worker may not have dialled in yet: then the job waits for it, as a run's would.
-        loop {
-            match self.inner.start(&request).await {
-                Err(StartError::NoRoom(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
-                started => return started,
-            }
-        }
-    }
-
-    async fn status(&self, job: &JobId) -> Result<Option<JobSnapshot>, Unreadable> {
-        self.inner.status(job).await
-    }
-
-    async fn stop(&self, job: &JobId, grace: Duration) -> Result<(), Unreadable> {
-        self.inner.stop(job, grace).await
-    }
-
-    async fn answer(&self, job: &JobId, question: &str, answer: &str) -> Result<(), Unreadable> {
-        self.inner.answer(job, question, answer).await
-    }
-
-    async fn tail_logs(&self, job: &JobId, lines: usize) -> Result<Option<String>, Unreadable> {
-        self.inner.tail_logs(job, lines).await
-    }
-
-    async fn read_log(
-        &self,
-        job: &JobId,
-        after: LogPosition,
-    ) -> Result<Option<LogPage>, Unreadable> {
-        self.inner.read_log(job, after).await
-    }
-
-    async fn read_artifact(&self, artifact: &Artifact) -> Result<Option<Vec<u8>>, Unreadable> {
-        self.inner.read_artifact(artifact).await
-    }
+/// The request as a run makes it for an executor, which is told what the work contract says.
+fn as_of_a_run(request: &JobRequest) -> JobRequest {
+    let mut request = request.clone();
+    request.context = json!({
+        "job": request.job, "run": request.job.run(), "workspace": request.workspace, "step": 0, "attempt": 1,
+        "role": "main", "agentKind": "coder", "pipeline": "contract", "isFinal": true,
+        "objective": { "block": "b", "title": "t", "description": "" }, "branch": "main",
+        "decisions": [], "outputs": [],
+    });
+    request
 }
 
 #[async_trait]
@@ -210,20 +148,24 @@ impl Subject for Worker {
     fn runtime(&self) -> Arc<dyn Runtime> {
         let inner = Arc::new(operator(&self.cloud).executors.runtime());
         let asked = Arc::clone(&self.asked);
-        Arc::new(OnWorker { inner, asked })
+        let prepare = as_of_a_run;
+        Arc::new(Keeping {
+            inner,
+            asked,
+            prepare,
+        })
     }
 
     fn new_job(&self) -> JobId {
-        let run = RunId::from_ulid("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
-        JobId::derive(&run, self.next.fetch_add(1, Ordering::SeqCst))
+        self.commands.new_job()
     }
 
     fn answering(&self, output: &str) -> Work {
-        self.command(&format!("echo {output}"))
+        self.commands.answering(output)
     }
 
     fn failing(&self) -> Work {
-        self.command("echo 'it went wrong' >&2; exit 3")
+        self.commands.failing()
     }
 
     fn foreign(&self) -> Work {
@@ -231,34 +173,19 @@ impl Subject for Worker {
     }
 
     fn endless(&self) -> Option<Work> {
-        Some(self.command("sleep 1000"))
+        Some(self.commands.endless())
     }
 
     fn begun(&self, job: &JobId) -> usize {
-        let trace = std::fs::read_to_string(self.trace()).unwrap_or_default();
-        trace.lines().filter(|line| *line == job.as_str()).count()
+        self.commands.begun(job)
     }
 
     async fn ended(&self, job: &JobId) {
-        let runtime = self.runtime();
-        loop {
-            let status = runtime.status(job).await.unwrap();
-            if status.is_some_and(|it| it.status.is_final()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        commands::ended(self.runtime(), job).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missions_of_a_worker_keep_the_contract_of_a_runtime() {
-    let worker = Worker::start().await;
-    let checks = contract(&worker);
-    assert!(checks.len() >= 10);
-    futures::future::join_all(checks.iter().map(|check| async {
-        println!("{}", check.name);
-        check.run(&worker).await;
-    }))
-    .await;
+    every_check(&Worker::start().await).await;
 }
