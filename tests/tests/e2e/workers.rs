@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use towpath_engine::FailureKind;
 use towpath_tests::executors::ask;
-use towpath_tests::workers::{Network, Recipe};
+use towpath_tests::workers::{Network, Recipe, Worker};
 use towpath_tests::{World, Worlds};
 
 use crate::{done, failure, lines, worlds};
@@ -25,6 +26,15 @@ fn script(script: &str) -> String {
 async fn recipe(worlds: &Worlds, world: &World, folder: &Path) -> Recipe {
     let arguments = ["--capability", "x-test", "--run-step-commands"];
     Recipe::new(worlds, world, folder, &arguments).await
+}
+
+/// A world with one worker that carries out what steps name, and a folder for what they write.
+async fn with_worker() -> (World, TempDir, Worker) {
+    let worlds = worlds();
+    let world = worlds.start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = recipe(&worlds, &world, &dir.path().join("w")).await;
+    (world, dir, recipe.start())
 }
 
 /// Every event of a run that printed something, joined.
@@ -125,10 +135,7 @@ async fn a_worker_with_a_command_of_its_own_is_told_the_objective() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sort_of_command_ends_as_it_should() {
-    let worlds = worlds();
-    let world = worlds.start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let worker = recipe(&worlds, &world, &dir.path().join("w")).await.start();
+    let (world, dir, worker) = with_worker().await;
     // One that ends at once, and one that fails.
     let run = world.run(&script("true")).await;
     done(&world.end_soon(&run).await);
@@ -171,10 +178,7 @@ async fn gone(world: &World, pids: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_stopped_ends_even_if_it_ignores_being_asked() {
-    let worlds = worlds();
-    let world = worlds.start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let worker = recipe(&worlds, &world, &dir.path().join("w")).await.start();
+    let (world, dir, worker) = with_worker().await;
     let pids = dir.path().join("pids");
     let stubborn = format!(
         "trap '' TERM; echo $$ > {}; while :; do sleep 1; done",
@@ -197,10 +201,7 @@ async fn a_command_that_is_stopped_ends_even_if_it_ignores_being_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_never_ends_is_ended_when_its_time_is_up() {
-    let worlds = worlds();
-    let world = worlds.start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let _worker = recipe(&worlds, &world, &dir.path().join("w")).await.start();
+    let (world, dir, _worker) = with_worker().await;
     let pids = dir.path().join("pids");
     let never = format!("echo $$ > {}; sleep 6543 & wait", pids.display());
     let yaml = script(&never).replace(
@@ -220,10 +221,7 @@ async fn a_command_that_never_ends_is_ended_when_its_time_is_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_prints_200_mb_is_kept_in_full_or_said_to_be_cut() {
-    let worlds = worlds();
-    let world = worlds.start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let worker = recipe(&worlds, &world, &dir.path().join("w")).await.start();
+    let (world, _dir, worker) = with_worker().await;
     let floods = "head -c 200000000 /dev/zero | tr '\\0' 'x' | fold -w 1000; echo; echo the last line; \
                   echo answered > $TOWPATH_OUTPUT";
     let run = world.run(&script(floods)).await;
