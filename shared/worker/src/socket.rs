@@ -9,6 +9,7 @@ use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
@@ -227,7 +228,7 @@ async fn handshake(
 
 /// Moves messages until the socket is closed, or its other end gives no sign of life.
 async fn pump(
-    stream: WebSocketStream<TokioIo<Upgraded>>,
+    stream: WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>,
     executor: String,
     line: Line,
     mut outgoing: mpsc::Receiver<String>,
@@ -282,6 +283,31 @@ async fn pump(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_ends_with_the_word_that_closes_it_though_its_connection_stays() {
+        let (near, far) = tokio::io::duplex(1024);
+        let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let mut far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+        let (out, outgoing) = mpsc::channel(QUEUE);
+        let (deliver, mut messages) = mpsc::channel(QUEUE);
+        let line = Line {
+            out,
+            open: Arc::default(),
+        };
+        let began = tokio::time::Instant::now();
+        let pumped = tokio::spawn(pump(near, "e".to_owned(), line, outgoing, deliver));
+        far.send(Message::text(r#"{"event":"mission.paused"}"#))
+            .await
+            .unwrap();
+        far.send(Message::Close(None)).await.unwrap();
+        assert_eq!(messages.recv().await.unwrap()["event"], "mission.paused");
+        assert_eq!(messages.recv().await, None);
+        pumped.await.unwrap();
+        // Time stands still here unless everybody waits: nobody has waited for a sign of life.
+        assert!(began.elapsed() < PING);
+        drop(far);
+    }
 
     #[test]
     fn sockets_are_where_the_deployment_is_or_where_it_is_said() {
